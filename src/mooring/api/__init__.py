@@ -1,0 +1,1 @@
+"""What the door offers, one file per verb; composes the rooms below."""

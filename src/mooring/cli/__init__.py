@@ -1,0 +1,1 @@
+"""From argv and environment to settings and one call of api."""

@@ -1,0 +1,1 @@
+"""Tokens come from here: one contract, several engines."""

@@ -1,0 +1,61 @@
+"""The contract between service and engines: token ids in, events out.
+
+An engine runs sequences side by side. It knows nothing of text, HTTP or MLflow.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from mooring.generation import Event, GenerationRequest
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a started engine can do.
+
+    `context_length` and `max_running` are in tokens and sequences; `precision` is the dtype it
+    computes in and `device` where, as shown to people.
+    """
+
+    name: str
+    version: str
+    device: str
+    precision: str
+    context_length: int
+    vocabulary_size: int
+    max_running: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Sequences an engine holds now, and the steps it has made since it started."""
+
+    running: int
+    waiting: int
+    steps: int
+
+
+class Engine(Protocol):
+    """Runs sequences. All methods may be called from any thread; none blocks but start and close.
+
+    For each submitted request `emit` is called in order with any number of `Token` and then
+    exactly one `Finished` or `Failed`, from the engine's own thread; it must return at once.
+    """
+
+    def start(self) -> Capabilities:
+        """Load the model and begin to run; block until ready or raise a `MooringError`."""
+
+    def submit(self, request: GenerationRequest, emit: Emit) -> None:
+        """Queue one sequence; raise `EngineStopped` if the engine does not run."""
+
+    def cancel(self, request_id: str) -> None:
+        """End a sequence within one step with `Finished("cancelled")`; unknown ids are ignored."""
+
+    def load(self) -> Load:
+        """Count what runs and what waits."""
+
+    def close(self) -> None:
+        """End all sequences with `Failed(EngineStopped)` and free the model; safe to call twice."""

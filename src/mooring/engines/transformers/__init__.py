@@ -1,0 +1,1 @@
+"""The default engine: any AutoModelForCausalLM, batched."""

@@ -1,0 +1,184 @@
+"""The one error tree: every failure Mooring reports on purpose.
+
+::
+
+    MooringError
+      + InvalidInput                what the caller sent breaks a rule
+        - InvalidParameter          a sampling parameter or field, by name
+        - InvalidPrompt             a prompt, message or row
+        - ContextExceeded           prompt longer than the model's context
+        - UnknownModel              the server does not serve that model name
+      + SourceError                 the model to package cannot be used
+        - SourceNotFound            no such folder, hub id or revision
+        - BrokenSource              weights, tokenizer or config missing or damaged
+        - UnsafeSource              pickles, untrusted code, links out of the tree
+        - HubUnreachable            the hub does not answer                    (retry)
+      + RegistryError               the MLflow store refused
+        - ModelNotFound             no such model, version or alias
+        - RegistryUnreachable       the tracking server does not answer        (retry)
+      + CorruptArtifact             the artifact differs from its manifest
+      + MissingDependency           a package this needs is not installed
+      + NotEnough                   the machine is too small
+        - NotEnoughSpace            disk
+        - NotEnoughMemory           memory
+      + EngineError                 generation failed
+        - RequestFailed             this request only
+        - EngineStopped             the engine is gone                         (retry)
+        - ServerBusy                no free slot                               (retry)
+
+Messages name the rule, the limit, what was given and what to do.
+"""
+
+from typing import ClassVar
+
+
+class MooringError(Exception):
+    """Root of every error Mooring raises on purpose.
+
+    `code` is a stable machine-readable name; `retryable` says whether the same call may succeed
+    later without a change; `param` names the field at fault where there is one.
+    """
+
+    code: ClassVar[str] = "mooring_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class InvalidInput(MooringError):
+    """What the caller sent breaks a rule; sending it again cannot help."""
+
+    code = "invalid_input"
+
+
+class InvalidParameter(InvalidInput):
+    """A parameter is unknown, of the wrong type or out of range."""
+
+    code = "invalid_parameter"
+
+
+class InvalidPrompt(InvalidInput):
+    """A prompt, a message or a row of input cannot be answered."""
+
+    code = "invalid_prompt"
+
+
+class ContextExceeded(InvalidInput):
+    """The prompt leaves no room in the model's context."""
+
+    code = "context_length_exceeded"
+
+
+class UnknownModel(InvalidInput):
+    """The request names a model that this server does not serve."""
+
+    code = "model_not_found"
+
+
+class SourceError(MooringError):
+    """The model to package cannot be used as it is."""
+
+    code = "source_error"
+
+
+class SourceNotFound(SourceError):
+    """No such folder, hub id or revision."""
+
+    code = "source_not_found"
+
+
+class BrokenSource(SourceError):
+    """Weights, tokenizer or configuration are missing or damaged."""
+
+    code = "broken_source"
+
+
+class UnsafeSource(SourceError):
+    """Using the model would run code or read files that were not trusted."""
+
+    code = "unsafe_source"
+
+
+class HubUnreachable(SourceError):
+    """The hub does not answer, and the model is not in the local cache."""
+
+    code = "hub_unreachable"
+    retryable = True
+
+
+class RegistryError(MooringError):
+    """The MLflow store refused an operation."""
+
+    code = "registry_error"
+
+
+class ModelNotFound(RegistryError):
+    """No such registered model, version, alias, run or artifact."""
+
+    code = "model_uri_not_found"
+
+
+class RegistryUnreachable(RegistryError):
+    """The MLflow tracking server does not answer."""
+
+    code = "registry_unreachable"
+    retryable = True
+
+
+class CorruptArtifact(MooringError):
+    """A file of the artifact is missing or differs from the manifest."""
+
+    code = "corrupt_artifact"
+
+
+class MissingDependency(MooringError):
+    """A package that this operation needs is not installed."""
+
+    code = "missing_dependency"
+
+
+class NotEnough(MooringError):
+    """The machine is too small for what was asked."""
+
+    code = "not_enough"
+
+
+class NotEnoughSpace(NotEnough):
+    """The disk has no room."""
+
+    code = "not_enough_space"
+
+
+class NotEnoughMemory(NotEnough):
+    """The weights or the cache do not fit into memory."""
+
+    code = "not_enough_memory"
+
+
+class EngineError(MooringError):
+    """Generation failed on our side."""
+
+    code = "engine_error"
+
+
+class RequestFailed(EngineError):
+    """This one request could not be generated; others go on."""
+
+    code = "generation_failed"
+
+
+class EngineStopped(EngineError):
+    """The engine is closed or died; nothing was generated after that."""
+
+    code = "engine_stopped"
+    retryable = True
+
+
+class ServerBusy(EngineError):
+    """All slots are taken."""
+
+    code = "server_busy"
+    retryable = True

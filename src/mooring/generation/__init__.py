@@ -1,0 +1,35 @@
+"""What we mean: the words that protocol, service and engines share."""
+
+from mooring.generation.events import Event, Failed, Finished, FinishReason, Token
+from mooring.generation.requests import (
+    Conversation,
+    GenerationRequest,
+    Instruction,
+    Message,
+    PromptInput,
+    RawText,
+    TextRequest,
+    TokenIds,
+)
+from mooring.generation.sampling import SAMPLING_FIELDS, SamplingField, SamplingParams
+from mooring.generation.tokenizer import Tokenizer
+
+__all__ = [
+    "SAMPLING_FIELDS",
+    "Conversation",
+    "Event",
+    "Failed",
+    "FinishReason",
+    "Finished",
+    "GenerationRequest",
+    "Instruction",
+    "Message",
+    "PromptInput",
+    "RawText",
+    "SamplingField",
+    "SamplingParams",
+    "TextRequest",
+    "Token",
+    "TokenIds",
+    "Tokenizer",
+]

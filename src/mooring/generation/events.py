@@ -1,0 +1,32 @@
+"""What an engine says about one sequence while it runs."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mooring.errors import EngineError
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token id; the end token itself is never sent."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The sequence ended: `stop` by its end token, `length` at its limit, or `cancelled`."""
+
+    reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The sequence ended with an error; nothing more comes."""
+
+    error: EngineError
+
+
+Event = Token | Finished | Failed

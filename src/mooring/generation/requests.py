@@ -1,0 +1,65 @@
+"""What is asked: a text request as a caller means it, a generation request as engines see it."""
+
+from dataclasses import dataclass, field
+
+from mooring.generation.sampling import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """A prompt to be rendered with the model's prompt format."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Messages to be rendered with the model's prompt format."""
+
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RawText:
+    """A prompt taken as it is, unrendered."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIds:
+    """A prompt given as token ids."""
+
+    ids: tuple[int, ...]
+
+
+PromptInput = Instruction | Conversation | RawText | TokenIds
+
+
+@dataclass(frozen=True, slots=True)
+class TextRequest:
+    """One question with its sampling parameters; answered by `sampling.n` completions."""
+
+    prompt: PromptInput
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One sequence for an engine: token ids in, token ids out.
+
+    `id` is unique within the engine. `sampling.max_tokens` is set and fits the context with the
+    prompt; `sampling.n` and `sampling.stop` are the service's concern and ignored by engines.
+    """
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    sampling: SamplingParams

@@ -1,0 +1,1 @@
+"""What clients say, and how they are answered: pure data, no I/O."""

@@ -1,0 +1,1 @@
+"""One request's life: render, tokenize, submit, detokenize, stop, account, cancel."""

@@ -1,0 +1,1 @@
+"""What is deployed: pure data, no I/O beyond its own JSON."""
