@@ -1,0 +1,70 @@
+"""Token ids to text as they come: whole characters only, ended before the first stop string."""
+
+from collections.abc import Sequence
+
+from mooring.generation import Tokenizer
+
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+# A character has at most four bytes, so more pending tokens than this cannot complete it.
+_MOST_PENDING = 8
+
+
+class IncrementalText:
+    """The text of one growing sequence, released in pieces that join to the whole.
+
+    A piece never ends inside a character, and text that may be the start of a stop string is held
+    back until it is known not to be.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._stop = tuple(stop)
+        self._ids: list[int] = []
+        self._context_start = 0
+        self._pending_start = 0
+        self._held = ""
+        self.stopped = False
+
+    def push(self, token_id: int) -> str:
+        """Add one token and return the text it releases, often empty."""
+        self._ids.append(token_id)
+        return self._release(self._decode_pending(final=False), final=False)
+
+    def finish(self) -> str:
+        """Return what is still held back; the sequence has ended."""
+        if self.stopped:
+            return ""
+        return self._release(self._decode_pending(final=True), final=True)
+
+    def _decode_pending(self, *, final: bool) -> str:
+        """Decode the tokens not yet shown, with those before them for spaces and merges."""
+        shown = self._tokenizer.decode(self._ids[self._context_start : self._pending_start])
+        text = self._tokenizer.decode(self._ids[self._context_start :])
+        pending = len(self._ids) - self._pending_start
+        if text.endswith(_REPLACEMENT) and pending < _MOST_PENDING and not final:
+            return ""
+        self._context_start, self._pending_start = self._pending_start, len(self._ids)
+        return text[len(shown) :]
+
+    def _release(self, text: str, *, final: bool) -> str:
+        if not self._stop:
+            return text
+        self._held += text
+        ends = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
+        if ends:
+            self.stopped = True
+            released, self._held = self._held[: min(ends)], ""
+            return released
+        keep = 0 if final else max(_overlap(self._held, stop) for stop in self._stop)
+        cut = len(self._held) - keep
+        released, self._held = self._held[:cut], self._held[cut:]
+        return released
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Return how many characters at the end of `text` begin `stop`."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0

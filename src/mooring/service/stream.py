@@ -1,0 +1,169 @@
+"""The answer to one text request while it grows: engine events in, pieces of text out."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Self
+
+from mooring.engines.contract import Engine
+from mooring.errors import MooringError
+from mooring.generation import (
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    GenerationRequest,
+    Token,
+    Tokenizer,
+)
+from mooring.service.detokenize import IncrementalText
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """Text that completion `index` has grown by; never empty."""
+
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextEnd:
+    """Completion `index` has ended after `tokens` generated tokens."""
+
+    index: int
+    reason: FinishReason
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One whole answer."""
+
+    text: str
+    reason: FinishReason
+    tokens: int
+
+
+class _Sequence:
+    def __init__(self, request: GenerationRequest, text: IncrementalText) -> None:
+        self.request = request
+        self.text = text
+        self.tokens = 0
+        self.ended = False
+
+
+class TextStream:
+    """Iterates over `TextDelta` and one `TextEnd` per completion; raises if the engine fails.
+
+    Closing it early cancels what still runs. `released` is called once per sequence when the
+    engine has let go of it. Must be used in the event loop that made it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        requests: tuple[GenerationRequest, ...],
+        released: Callable[[], None],
+    ) -> None:
+        self.prompt_tokens = len(requests[0].prompt_ids)
+        self._engine = engine
+        self._released = released
+        self._sequences = [
+            _Sequence(request, IncrementalText(tokenizer, request.sampling.stop))
+            for request in requests
+        ]
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+        self._pieces = self._iterate()
+
+    def submit(self) -> None:
+        """Hand every sequence to the engine; on failure none is left behind."""
+        for index, sequence in enumerate(self._sequences):
+            try:
+                self._engine.submit(sequence.request, self._emitter(index))
+            except MooringError:
+                for _ in self._sequences[index:]:
+                    self._released()
+                self._cancel_running()
+                raise
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> TextDelta | TextEnd:
+        return await anext(self._pieces)
+
+    async def aclose(self) -> None:
+        """Cancel what still runs; safe to call at any time."""
+        self._cancel_running()
+        await self._pieces.aclose()
+
+    async def collect(self) -> list[Completion]:
+        """Wait for the end and return all completions in order."""
+        texts = [""] * len(self._sequences)
+        ends: dict[int, TextEnd] = {}
+        try:
+            async for piece in self:
+                if isinstance(piece, TextDelta):
+                    texts[piece.index] += piece.text
+                else:
+                    ends[piece.index] = piece
+        finally:
+            await self.aclose()
+        return [
+            Completion(text, ends[index].reason, ends[index].tokens)
+            for index, text in enumerate(texts)
+        ]
+
+    def _emitter(self, index: int) -> Callable[[Event], None]:
+        def emit(event: Event) -> None:
+            try:
+                self._loop.call_soon_threadsafe(self._receive, index, event)
+            except RuntimeError:  # the loop has closed: nobody waits for this answer
+                return
+
+        return emit
+
+    def _receive(self, index: int, event: Event) -> None:
+        if isinstance(event, Finished | Failed):
+            self._released()
+        self._events.put_nowait((index, event))
+
+    async def _iterate(self) -> AsyncGenerator[TextDelta | TextEnd]:
+        while not all(sequence.ended for sequence in self._sequences):
+            index, event = await self._events.get()
+            sequence = self._sequences[index]
+            if sequence.ended:
+                continue
+            if isinstance(event, Failed):
+                self._cancel_running()
+                raise event.error
+            for piece in self._advance(index, sequence, event):
+                yield piece
+
+    def _advance(
+        self, index: int, sequence: _Sequence, event: Token | Finished
+    ) -> list[TextDelta | TextEnd]:
+        reason: FinishReason | None = None
+        if isinstance(event, Token):
+            sequence.tokens += 1
+            text = sequence.text.push(event.id)
+        else:
+            text = sequence.text.finish()
+            reason = event.reason
+        if sequence.text.stopped:
+            reason = "stop"
+            self._engine.cancel(sequence.request.id)
+        pieces: list[TextDelta | TextEnd] = [TextDelta(index, text)] if text else []
+        if reason is not None:
+            sequence.ended = True
+            pieces.append(TextEnd(index, reason, sequence.tokens))
+        return pieces
+
+    def _cancel_running(self) -> None:
+        for sequence in self._sequences:
+            if not sequence.ended:
+                sequence.ended = True
+                self._engine.cancel(sequence.request.id)

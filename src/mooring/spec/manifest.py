@@ -1,0 +1,124 @@
+"""The manifest: what is inside one artifact, written at packaging and checked at loading."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mooring.errors import CorruptArtifact
+from mooring.generation.sampling import SamplingParams
+from mooring.spec.facts import ModelFacts
+from mooring.spec.prompt import PromptFormat
+
+MANIFEST_VERSION = 1
+MANIFEST_PATH = "artifacts/manifest.json"
+SNAPSHOT_FOLDER = "artifacts/snapshot"
+
+_CHUNK_BYTES = 4 * 1024 * 1024
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Origin(_Frozen):
+    """Where the model came from; `commit` is the hub commit that was fixed."""
+
+    kind: Literal["demo", "folder", "hub"]
+    name: str
+    revision: str | None = None
+    commit: str | None = None
+
+
+class SnapshotFile(_Frozen):
+    """One file of the snapshot: path below it, size in bytes and SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Manifest(_Frozen):
+    """Everything that loading needs to know, so that it reads no config of the model itself."""
+
+    version: int = MANIFEST_VERSION
+    mooring_version: str
+    origin: Origin
+    facts: ModelFacts
+    context_length: int
+    prompt: PromptFormat
+    defaults: dict[str, Any]
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    trust_remote_code: bool
+    requirements: tuple[str, ...]
+    files: tuple[SnapshotFile, ...]
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """The model's own sampling defaults."""
+        return SamplingParams().update(self.defaults)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the snapshot's file hashes: equal digests mean equal models."""
+        lines = "".join(f"{file.sha256}  {file.path}\n" for file in self.files)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Write as JSON."""
+        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest":
+        """Read from JSON; raise `CorruptArtifact` if missing, damaged or from a newer Mooring."""
+        try:
+            text = path.read_bytes()
+        except OSError:
+            raise CorruptArtifact(
+                f"{MANIFEST_PATH} is missing: this is not a model packaged by Mooring. "
+                "Package it with `mooring package`."
+            ) from None
+        try:
+            found = _Version.model_validate_json(text).version
+            if found > MANIFEST_VERSION:
+                raise CorruptArtifact(
+                    f"The manifest must have version <= {MANIFEST_VERSION}. Given: {found}. "
+                    "Upgrade Mooring to load this model."
+                )
+            return cls.model_validate_json(text)
+        except ValidationError:
+            raise CorruptArtifact(f"{MANIFEST_PATH} is damaged. Package the model again.") from None
+
+    def verify(self, snapshot: Path, *, hashes: bool) -> None:
+        """Check that every file is there with its size, and with its hash if asked.
+
+        Raises `CorruptArtifact` naming the first file that differs.
+        """
+        for file in self.files:
+            path = snapshot / file.path
+            size = path.stat().st_size if path.is_file() else None
+            if size is None:
+                raise CorruptArtifact(f"{file.path}: the file is missing. Package the model again.")
+            if size != file.size:
+                raise CorruptArtifact(
+                    f"{file.path}: size differs from the manifest: {file.size} bytes expected, "
+                    f"{size} found. Package the model again."
+                )
+            if hashes and sha256_of(path) != file.sha256:
+                raise CorruptArtifact(
+                    f"{file.path}: sha256 differs from the manifest. Package the model again."
+                )
+
+
+class _Version(BaseModel):
+    version: int
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hex, reading it in chunks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

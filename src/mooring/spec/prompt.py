@@ -1,0 +1,174 @@
+"""PromptFormat: how a prompt or a conversation becomes the exact text a model was trained on."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Literal, NoReturn, Self
+
+from jinja2 import TemplateError, TemplateSyntaxError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from mooring.errors import BrokenSource, InvalidPrompt
+
+INSTRUCT_INTRODUCTION = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request."
+)
+INSTRUCT_TEMPLATE = "{introduction}\n### Instruction:\n{instruction}\n### Response:\n"
+
+MAX_RENDERED_CHARACTERS = 4_000_000
+
+
+class PromptFormat(BaseModel):
+    """The prompt format of one model: `chat` and `file` carry a Jinja template, others do not.
+
+    `special_tokens` are the names a template may use (`bos_token` and so on). `system` is put in
+    front of conversations that bring no system message of their own; the instruct format says it
+    in place of its introduction.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["chat", "instruct", "plain", "file"]
+    template: str | None = None
+    system: str | None = None
+    special_tokens: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _check_template(self) -> Self:
+        if self.template is not None:
+            try:
+                _compile(self.template)
+            except TemplateSyntaxError as error:
+                raise BrokenSource(
+                    f"The prompt template is not valid Jinja: {error.message} "
+                    f"(line {error.lineno}). Mend it or choose another --prompt."
+                ) from None
+        elif self.kind in ("chat", "file"):
+            raise BrokenSource(f"A {self.kind!r} prompt format needs a template. Given: none.")
+        if self.system is not None and self.kind == "plain":
+            raise BrokenSource(
+                "The plain prompt format has no place for a system text. "
+                "Leave --system out or choose --prompt chat, instruct or a Jinja file."
+            )
+        return self
+
+    @property
+    def adds_special_tokens(self) -> bool:
+        """Whether the tokenizer must add its begin tokens; templates write their own."""
+        return self.template is None
+
+    def render_instruction(self, instruction: str) -> str:
+        """Return the full prompt for one instruction."""
+        match self.kind:
+            case "plain":
+                return instruction
+            case "instruct":
+                return INSTRUCT_TEMPLATE.format(
+                    introduction=self.system or INSTRUCT_INTRODUCTION, instruction=instruction
+                )
+            case _:
+                return self.render_messages([{"role": "user", "content": instruction}])
+
+    def render_messages(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """Return the full prompt for a conversation; raise `InvalidPrompt` if the format cannot."""
+        if not messages:
+            raise InvalidPrompt("`messages` must hold at least one message. Given: 0.")
+        match self.kind:
+            case "plain":
+                raise InvalidPrompt(
+                    "`messages` need a chat template, and this model has none. Send `prompt`, or "
+                    "package the model with --prompt FILE.jinja."
+                )
+            case "instruct":
+                return self._render_single_turn(messages)
+            case _:
+                return self._render_template(messages)
+
+    def _render_single_turn(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        roles = [message["role"] for message in messages]
+        if roles not in (["user"], ["system", "user"]):
+            raise InvalidPrompt(
+                "This model's instruct format takes one user message, with at most one system "
+                f"message before it: it has no chat template. Given roles: {_listed(roles)}."
+            )
+        introduction = messages[0]["content"] if len(roles) == 2 else self.system
+        return INSTRUCT_TEMPLATE.format(
+            introduction=introduction or INSTRUCT_INTRODUCTION,
+            instruction=messages[-1]["content"],
+        )
+
+    def _render_template(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        if self.system is not None and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": self.system}, *messages]
+        assert self.template is not None
+        try:
+            text: str = _compile(self.template).render(
+                messages=list(messages),
+                add_generation_prompt=True,
+                tools=None,
+                documents=None,
+                **self.special_tokens,
+            )
+        except _TemplateRefusal as refusal:
+            raise InvalidPrompt(
+                f"The model's chat template refuses these messages: {refusal}"
+            ) from None
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError):
+            raise InvalidPrompt(
+                "The model's chat template cannot render these messages. "
+                f"Given roles: {_listed([m['role'] for m in messages])}."
+            ) from None
+        if len(text) > MAX_RENDERED_CHARACTERS:
+            raise InvalidPrompt(
+                f"The rendered prompt must have at most {MAX_RENDERED_CHARACTERS} characters. "
+                f"Given: {len(text)}."
+            )
+        return text
+
+
+def _listed(roles: Sequence[str]) -> str:
+    shown = ", ".join(str(role)[:20] for role in roles[:8])
+    return shown if len(roles) <= 8 else f"{shown}, ... ({len(roles)} messages)"
+
+
+class _TemplateRefusal(TemplateError):
+    """A template called `raise_exception`: its own words for the caller."""
+
+
+class _GenerationTag(Extension):
+    """Accept `{% generation %}` blocks, which mark answers for training, and render their body."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise _TemplateRefusal(message)
+
+
+def _tojson(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _strftime_now(pattern: str) -> str:
+    return datetime.now().strftime(pattern)
+
+
+@lru_cache(maxsize=32)
+def _compile(template: str) -> Any:
+    """Compile in the immutable sandbox, with the names that chat templates expect."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationTag]
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _strftime_now
+    return environment.from_string(template)
