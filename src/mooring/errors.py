@@ -25,6 +25,7 @@
         - RequestFailed             this request only
         - EngineStopped             the engine is gone                         (retry)
         - ServerBusy                no free slot                               (retry)
+        - NotReady                  the model is loading or the server ending  (retry)
 
 Messages name the rule, the limit, what was given and what to do.
 """
@@ -181,4 +182,11 @@ class ServerBusy(EngineError):
     """All slots are taken."""
 
     code = "server_busy"
+    retryable = True
+
+
+class NotReady(EngineError):
+    """The model is still loading, or the server is ending."""
+
+    code = "not_ready"
     retryable = True
