@@ -49,7 +49,7 @@ class Engine(Protocol):
         """Load the model and begin to run; block until ready or raise a `MooringError`."""
 
     def submit(self, request: GenerationRequest, emit: Emit) -> None:
-        """Queue one sequence; raise `EngineStopped` if the engine does not run."""
+        """Queue one sequence; raise `EngineStopped`, or `InvalidInput` if it could only fail."""
 
     def cancel(self, request_id: str) -> None:
         """End a sequence within one step with `Finished("cancelled")`; unknown ids are ignored."""

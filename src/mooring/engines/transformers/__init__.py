@@ -1,1 +1,5 @@
-"""The default engine: any AutoModelForCausalLM, batched."""
+"""The default engine: any `AutoModelForCausalLM`, side by side, with plain transformers."""
+
+from mooring.engines.transformers.engine import TransformersEngine
+
+__all__ = ["TransformersEngine"]

@@ -1,0 +1,48 @@
+"""What an engine refuses before it begins: requests that could only fail later."""
+
+from mooring.engines.contract import Capabilities
+from mooring.errors import ContextExceeded, InvalidParameter, InvalidPrompt
+from mooring.generation import GenerationRequest
+
+
+def check_request(request: GenerationRequest, capabilities: Capabilities) -> int:
+    """Return how many tokens to generate at most, or raise an `InvalidInput`."""
+    _check_prompt(request, capabilities)
+    _check_logit_bias(request, capabilities.vocabulary_size)
+    room = capabilities.context_length - len(request.prompt_ids)
+    max_tokens = room if request.sampling.max_tokens is None else request.sampling.max_tokens
+    if max_tokens > room:
+        raise InvalidParameter(
+            f"`max_tokens` must be <= {room} after this prompt: the context has "
+            f"{capabilities.context_length} tokens, the prompt {len(request.prompt_ids)}. "
+            f"Given: {max_tokens}. Lower it or shorten the prompt.",
+            param="max_tokens",
+        )
+    return max_tokens
+
+
+def _check_prompt(request: GenerationRequest, capabilities: Capabilities) -> None:
+    prompt_ids, vocabulary_size = request.prompt_ids, capabilities.vocabulary_size
+    if not prompt_ids:
+        raise InvalidPrompt("The prompt must have at least 1 token. Given: 0. Send some text.")
+    outside = max(prompt_ids) if max(prompt_ids) >= vocabulary_size else min(prompt_ids)
+    if not 0 <= outside < vocabulary_size:
+        raise InvalidPrompt(
+            f"Prompt token ids must be >= 0 and < {vocabulary_size}. Given: {outside}. "
+            "Use this model's own tokenizer."
+        )
+    if len(prompt_ids) >= capabilities.context_length:
+        raise ContextExceeded(
+            f"The prompt must have < {capabilities.context_length} tokens, the model's context. "
+            f"Given: {len(prompt_ids)}. Shorten it."
+        )
+
+
+def _check_logit_bias(request: GenerationRequest, vocabulary_size: int) -> None:
+    for token_id, _ in request.sampling.logit_bias:
+        if not 0 <= token_id < vocabulary_size:
+            raise InvalidParameter(
+                f"`logit_bias` token ids must be < {vocabulary_size}, the model's vocabulary. "
+                f"Given: {token_id}. Use this model's own tokenizer.",
+                param="logit_bias",
+            )

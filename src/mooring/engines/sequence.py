@@ -1,0 +1,47 @@
+"""One sequence on its way through an engine: its request, its tokens, its one end."""
+
+import logging
+from collections.abc import Collection
+
+from mooring.engines.contract import Emit
+from mooring.generation import Event, Failed, Finished, GenerationRequest, Token
+
+logger = logging.getLogger(__name__)
+
+
+class Sequence:
+    """A submitted request with what it has generated; ends exactly once.
+
+    Only the engine's own thread calls its methods; any thread may set `cancelled`.
+    """
+
+    def __init__(self, request: GenerationRequest, emit: Emit, max_tokens: int) -> None:
+        self.request = request
+        self.max_tokens = max_tokens
+        self.generated = 0
+        self.cancelled = False
+        self.ended = False
+        self._emit = emit
+
+    def push(self, token_id: int, end_token_ids: Collection[int]) -> None:
+        """Take the next token: send it, and end at an end token or at the limit."""
+        if token_id in end_token_ids and not self.request.sampling.ignore_eos:
+            self.end(Finished("stop"))
+            return
+        self.generated += 1
+        self._send(Token(token_id))
+        if self.generated >= self.max_tokens:
+            self.end(Finished("length"))
+
+    def end(self, event: Finished | Failed) -> None:
+        """Send the last event; later ends are ignored."""
+        if not self.ended:
+            self.ended = True
+            self._send(event)
+
+    def _send(self, event: Event) -> None:
+        try:
+            self._emit(event)
+        except Exception:  # a broken receiver must not stop the others
+            logger.exception("A receiver of request %s failed; it is dropped.", self.request.id)
+            self.ended = True

@@ -1,0 +1,65 @@
+"""The transformers engine: the contract around a runner, without importing torch itself."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mooring.engines.contract import Capabilities
+from mooring.engines.loop import EngineLoop
+from mooring.engines.sequence import Sequence
+from mooring.engines.transformers.loader import load_model, transformers_version
+from mooring.settings import EngineSettings
+
+if TYPE_CHECKING:
+    from mooring.engines.transformers.runner import Runner
+
+
+class TransformersEngine(EngineLoop):
+    """Runs the model of a snapshot folder; `context_length` is the model's own, in tokens."""
+
+    def __init__(
+        self,
+        snapshot: Path,
+        settings: EngineSettings,
+        *,
+        dtype: str = "auto",
+        trust_remote_code: bool = False,
+        context_length: int,
+        end_token_ids: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        self._snapshot = snapshot
+        self._settings = settings
+        self._dtype = dtype
+        self._trust_remote_code = trust_remote_code
+        self._context_length = min(context_length, settings.context_length or context_length)
+        self._end_token_ids = end_token_ids
+        self._runner: Runner | None = None
+
+    def _open(self) -> Capabilities:
+        loaded = load_model(
+            self._snapshot,
+            self._settings,
+            dtype=self._dtype,
+            trust_remote_code=self._trust_remote_code,
+        )
+        from mooring.engines.transformers.runner import Runner
+
+        self._runner = Runner(loaded, self._end_token_ids)
+        return Capabilities(
+            name="transformers",
+            version=transformers_version(),
+            device=loaded.device,
+            precision=loaded.precision,
+            context_length=self._context_length,
+            vocabulary_size=loaded.vocabulary_size,
+            max_running=self._settings.max_running,
+        )
+
+    def _step(self, joining: list[Sequence]) -> None:
+        if self._runner is not None:
+            self._runner.step(joining)
+
+    def _free(self) -> None:
+        if self._runner is not None:
+            self._runner.free()
+            self._runner = None

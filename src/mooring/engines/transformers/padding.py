@@ -1,0 +1,67 @@
+"""Finds out, once per model, whether padded rows give the same logits as rows alone.
+
+Left padding is wrong for models that ignore the mask, count positions from the first column or
+carry a state through it. Such models are batched by equal prompt length only.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mooring.engines.transformers.batch import Batch, forward_parameters
+from mooring.engines.transformers.loader import MODEL_ERRORS, LoadedModel
+from mooring.errors import BrokenSource
+
+logger = logging.getLogger(__name__)
+
+_RELATIVE_POSITIONS = frozenset({"mpt", "bloom"})
+_SHORT, _LONG, _STEPS = 3, 8, 2
+_EXACT_TOLERANCE, _ROUNDED_TOLERANCE = 1e-3, 0.1
+
+
+def padding_is_right(loaded: LoadedModel) -> bool:
+    """Try the model on its first tokens, alone and padded; raise `BrokenSource` if it fails."""
+    short = _tokens(_SHORT, loaded.vocabulary_size)
+    try:
+        alone = _logits(loaded, [short])
+    except MODEL_ERRORS as error:
+        raise BrokenSource(f"The model fails on its first tokens: {error!r}") from error
+    right = _declares_padding(loaded.model) and _same_when_padded(loaded, short, alone)
+    if not right:
+        logger.warning("This model cannot be padded: only prompts of equal length share a batch.")
+    return right
+
+
+def _declares_padding(model: Any) -> bool:
+    declared = forward_parameters(model)
+    placed = "position_ids" in declared or model.config.model_type in _RELATIVE_POSITIONS
+    return "attention_mask" in declared and placed
+
+
+def _same_when_padded(loaded: LoadedModel, short: list[int], alone: torch.Tensor) -> bool:
+    long = _tokens(_LONG, loaded.vocabulary_size)
+    try:
+        padded = _logits(loaded, [long, short])
+    except MODEL_ERRORS:
+        logger.warning("The model fails on padded prompts.", exc_info=True)
+        return False
+    exact = loaded.precision == "float32"
+    tolerance = _EXACT_TOLERANCE if exact else _ROUNDED_TOLERANCE
+    return bool((padded - alone).abs().max() <= tolerance * alone.std())
+
+
+@torch.inference_mode()
+def _logits(loaded: LoadedModel, prompts: Sequence[list[int]]) -> torch.Tensor:
+    """Return the last row's logits over a few steps with given tokens: `[steps, vocabulary]`."""
+    batch = Batch(loaded.model, prompts, loaded.vocabulary_size)
+    steps = []
+    for step in range(_STEPS):
+        steps.append(batch.forward()[-1].float())
+        batch.append([step] * len(prompts))
+    return torch.stack(steps)
+
+
+def _tokens(count: int, vocabulary_size: int) -> list[int]:
+    return [(7 * position + 11) % vocabulary_size for position in range(count)]
