@@ -1,0 +1,171 @@
+"""Reads sizes out of a model's config.json, under the many names that authors gave them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mooring.errors import BrokenSource
+from mooring.packaging.safetensors_header import StoredTensor
+
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "layers")
+_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "heads")
+_KV_HEADS = (
+    "num_key_value_heads",
+    "num_kv_heads",
+    "n_kv_heads",
+    "n_head_kv",
+    "kv_n_heads",
+    "multi_query_group_num",
+)
+_HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "model_dim")
+_HEAD_DIM = ("head_dim", "kv_channels", "attention_head_dim")
+_VOCABULARY = ("vocab_size", "padded_vocab_size", "n_vocab", "vocabulary_size")
+_CONTEXT = (
+    "max_position_embeddings",
+    "max_seq_len",
+    "max_sequence_length",
+    "max_seq_length",
+    "n_positions",
+    "seq_length",
+    "seq_len",
+    "n_ctx",
+)
+_STATE_SPACE = ("mamba", "rwkv", "xlstm")
+_WITHOUT_KEYS = ("linear", "mamba", "conv", "recurrent", "recurrence")
+_MAX_SIZE = 2**40
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What config.json says about a model, with the tensors filling what it leaves out."""
+
+    name: str
+    model_type: str
+    layers: int
+    vocabulary_size: int | None
+    context_length: int | None
+    cache_values_per_token: int | None
+
+
+def read_architecture(
+    config: Mapping[str, Any], tensors: Iterable[StoredTensor], *, own_code: bool
+) -> Architecture:
+    """Return the architecture; raise `BrokenSource` if it is not a causal language model."""
+    name = _causal_name(config)
+    sizes = _Sizes(_text_part(config), tuple(tensors))
+    return Architecture(
+        name=name,
+        model_type=str(config.get("model_type") or name),
+        layers=sizes.layers,
+        vocabulary_size=sizes.first(_VOCABULARY) or sizes.embedding_shape[0],
+        context_length=sizes.first(_CONTEXT),
+        cache_values_per_token=sizes.cache_values_per_token(own_code=own_code),
+    )
+
+
+def _causal_name(config: Mapping[str, Any]) -> str:
+    own_classes = config.get("auto_map")
+    own_class = own_classes.get("AutoModelForCausalLM") if isinstance(own_classes, dict) else None
+    listed = config.get("architectures")
+    name = listed[0] if isinstance(listed, list) and listed else config.get("model_type")
+    if not isinstance(name, str) or not name:
+        raise BrokenSource(
+            "config.json must name the model's `architectures` or `model_type`. Given: neither. "
+            "Replace it with the file of the original model."
+        )
+    if isinstance(own_class, str):
+        return name
+    generates = any(word in name for word in ("CausalLM", "LMHead", "ConditionalGeneration"))
+    if config.get("is_encoder_decoder") is True or (listed and not generates):
+        raise BrokenSource(
+            "A model must be a causal language model (`...ForCausalLM`): it generates text from "
+            f"left to right. Given: {name[:80]}. Choose such a model."
+        )
+    return name
+
+
+def _text_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten the nested parts that describe the text model into one object."""
+    merged = dict(config)
+    for part in ("text_config", "attn_config"):
+        inner = merged.get(part)
+        if isinstance(inner, dict):
+            merged.update(inner)
+    return merged
+
+
+class _Sizes:
+    """The sizes of one model: a lookup under several names, then what the tensors show."""
+
+    def __init__(self, config: Mapping[str, Any], tensors: tuple[StoredTensor, ...]) -> None:
+        self._config = config
+        self._tensors = tensors
+
+    def first(self, names: Iterable[str]) -> int | None:
+        """Return the first plain positive number; a list (one per layer) counts as its largest."""
+        for name in names:
+            value = self._config.get(name)
+            values = value if isinstance(value, list) else [value]
+            numbers = [number for number in values if type(number) is int]
+            if numbers and 0 < max(numbers) < _MAX_SIZE:
+                return max(numbers)
+        return None
+
+    @property
+    def layers(self) -> int:
+        return self.first(_LAYERS) or self._numbered_layers()
+
+    @property
+    def embedding_shape(self) -> tuple[int | None, int | None]:
+        """Rows and columns of the token embedding, the first matrix with "emb" or "wte" in it."""
+        for tensor in self._tensors:
+            if len(tensor.shape) == 2 and any(word in tensor.name for word in ("emb", "wte")):
+                return tensor.shape[0], tensor.shape[1]
+        return None, None
+
+    def cache_values_per_token(self, *, own_code: bool) -> int | None:
+        """Count the numbers that one more token keeps; None for pure state-space models."""
+        model_type = str(self._config.get("model_type") or "")
+        heads = self.first(_HEADS)
+        if any(word in model_type for word in _STATE_SPACE) and heads is None:
+            return None
+        if model_type.startswith("rwkv"):
+            return None
+        return self._caching_layers() * self._values_per_layer(heads, own_code=own_code)
+
+    def _values_per_layer(self, heads: int | None, *, own_code: bool) -> int:
+        latent, rotary = self.first(("kv_lora_rank",)), self.first(("qk_rope_head_dim",))
+        if latent and rotary and heads:
+            if not own_code:
+                return latent + rotary
+            nope, value = self.first(("qk_nope_head_dim",)) or 0, self.first(("v_head_dim",)) or 0
+            return heads * (nope + rotary + value)
+        hidden = self.first(_HIDDEN) or self.embedding_shape[1] or 0
+        head_dim = self.first(_HEAD_DIM) or (hidden // heads if heads else hidden)
+        return 2 * self._kv_heads(heads or 1) * head_dim
+
+    def _kv_heads(self, heads: int) -> int:
+        config = self._config
+        if config.get("new_decoder_architecture") is True:
+            return heads
+        if config.get("attn_type") == "multiquery_attention":
+            return 1
+        grouped = config.get("multi_query_attention") is True
+        if config.get("multi_query") is True and not grouped:
+            return 1
+        return self.first(_KV_HEADS) or heads
+
+    def _caching_layers(self) -> int:
+        kinds = self._config.get("layer_types")
+        if not isinstance(kinds, list) or not kinds:
+            return self.layers
+        return sum(not any(word in str(kind) for word in _WITHOUT_KEYS) for kind in kinds)
+
+    def _numbered_layers(self) -> int:
+        numbers = [
+            int(part)
+            for tensor in self._tensors
+            for part in tensor.name.split(".")
+            if part.isascii() and part.isdigit() and len(part) < 5
+        ]
+        return max(numbers, default=0) + 1
