@@ -1,0 +1,62 @@
+"""Drives an engine from a test: sends requests, records their events, waits for their ends."""
+
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mooring.engines.contract import Engine
+from mooring.generation import Event, Failed, Finished, GenerationRequest, SamplingParams, Token
+
+DEADLINE_SECONDS = 30
+_numbers = itertools.count()
+
+
+class Answer:
+    """The events of one request as they come; `on_token` runs in the engine's own thread."""
+
+    def __init__(self, id: str, on_token: Callable[["Answer"], None] | None) -> None:
+        self.id = id
+        self.events: list[Event] = []
+        self._on_token = on_token
+        self._ended = threading.Event()
+
+    def receive(self, event: Event) -> None:
+        self.events.append(event)
+        if not isinstance(event, Token):
+            self._ended.set()
+        elif self._on_token is not None:
+            self._on_token(self)
+
+    @property
+    def tokens(self) -> list[int]:
+        return [event.id for event in self.events if isinstance(event, Token)]
+
+    def wait(self) -> "Answer":
+        assert self._ended.wait(DEADLINE_SECONDS), f"{self.id} did not end: {self.events}"
+        return self
+
+    @property
+    def end(self) -> Finished | Failed:
+        event = self.wait().events[-1]
+        assert not isinstance(event, Token)
+        return event
+
+
+def ask(
+    engine: Engine,
+    prompt: Sequence[int],
+    *,
+    id: str | None = None,
+    on_token: Callable[[Answer], None] | None = None,
+    **sampling: Any,
+) -> Answer:
+    """Submit a request, greedy unless told otherwise, and return its answer to come."""
+    answer = Answer(id or f"request-{next(_numbers)}", on_token)
+    params = SamplingParams(temperature=0.0).update(sampling)
+    engine.submit(GenerationRequest(answer.id, tuple(prompt), params), answer.receive)
+    return answer
+
+
+def engine_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "engine"]

@@ -1,0 +1,230 @@
+"""What every engine promises, whatever generates its tokens."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from mooring.engines.contract import Capabilities, Engine
+from mooring.errors import (
+    ContextExceeded,
+    EngineStopped,
+    InvalidParameter,
+    InvalidPrompt,
+    RequestFailed,
+)
+from mooring.generation import Failed, Finished, Token
+from tests.engines.conftest import EngineOf
+from tests.engines.driving import Answer, ask, engine_threads
+from tests.models import CONTEXT_LENGTH, VOCABULARY_SIZE
+
+
+@pytest.fixture
+def engine(engine_of: EngineOf) -> Engine:
+    engine: Engine = engine_of()
+    engine.start()
+    return engine
+
+
+def test_start_tells_capabilities(engine_of: EngineOf) -> None:
+    capabilities = engine_of(max_running=5).start()
+    assert isinstance(capabilities, Capabilities)
+    assert capabilities.context_length == CONTEXT_LENGTH
+    assert capabilities.vocabulary_size == VOCABULARY_SIZE
+    assert capabilities.max_running == 5
+
+
+def test_sends_tokens_then_one_end(engine: Engine) -> None:
+    answer = ask(engine, [5, 6, 7], max_tokens=3).wait()
+    assert [type(event) for event in answer.events] == [Token, Token, Token, Finished]
+    assert answer.end == Finished("length")
+
+
+def test_goes_on_past_the_end_token_if_told(engine: Engine) -> None:
+    answer = ask(engine, [5, 6], max_tokens=40, ignore_eos=True).wait()
+    assert len(answer.tokens) == 40
+    assert answer.end == Finished("length")
+
+
+def test_takes_the_rest_of_the_context_without_a_limit(engine: Engine) -> None:
+    answer = ask(engine, [5] * (CONTEXT_LENGTH - 4), ignore_eos=True).wait()
+    assert len(answer.tokens) == 4
+    assert answer.end == Finished("length")
+
+
+def test_cancels_within_one_step_and_leaves_others_alone(engine: Engine) -> None:
+    undisturbed = ask(engine, [9, 10, 11], max_tokens=20, ignore_eos=True).wait().tokens
+
+    def cancel_at_three(answer: Answer) -> None:
+        if len(answer.tokens) == 3:
+            engine.cancel(answer.id)
+
+    cancelled = ask(engine, [5, 6], max_tokens=50, ignore_eos=True, on_token=cancel_at_three)
+    other = ask(engine, [9, 10, 11], max_tokens=20, ignore_eos=True)
+    assert cancelled.end == Finished("cancelled")
+    assert len(cancelled.tokens) == 3
+    assert other.end == Finished("length")
+    assert other.tokens == undisturbed
+
+
+def test_cancels_what_waits(engine_of: EngineOf) -> None:
+    engine = engine_of(max_running=1)
+    engine.start()
+
+    def cancel_waiting(answer: Answer) -> None:
+        if len(answer.tokens) == 5:
+            engine.cancel("waits")
+
+    running = ask(engine, [5], max_tokens=20, ignore_eos=True, on_token=cancel_waiting)
+    waiting = ask(engine, [6], id="waits", max_tokens=20)
+    assert waiting.end == Finished("cancelled")
+    assert waiting.tokens == []
+    assert running.end == Finished("length")
+
+
+def test_ignores_cancelling_the_unknown(engine: Engine) -> None:
+    engine.cancel("nobody")
+    assert ask(engine, [5], max_tokens=1).end == Finished("length")
+
+
+def test_newcomers_do_not_wait_for_others_to_end(engine: Engine) -> None:
+    ends: list[str] = []
+    newcomer: list[Answer] = []
+
+    def invite(answer: Answer) -> None:
+        if len(answer.tokens) == 3:
+            newcomer.append(ask(engine, [9], max_tokens=4, ignore_eos=True, on_token=note))
+        if len(answer.tokens) == 100:
+            ends.append("old")
+
+    def note(answer: Answer) -> None:
+        if len(answer.tokens) == 4:
+            ends.append("new")
+
+    ask(engine, [5, 6], max_tokens=100, ignore_eos=True, on_token=invite).wait()
+    assert newcomer[0].end == Finished("length")
+    assert ends == ["new", "old"]
+
+
+def test_runs_at_most_max_running(engine_of: EngineOf) -> None:
+    engine = engine_of(max_running=2)
+    engine.start()
+    running: list[int] = []
+
+    def count(answer: Answer) -> None:
+        running.append(engine.load().running)
+
+    answers = [ask(engine, [5], max_tokens=6, ignore_eos=True, on_token=count) for _ in range(5)]
+    assert [answer.end for answer in answers] == [Finished("length")] * 5
+    assert max(running) == 2
+
+
+def test_counts_what_runs_waits_and_steps(engine_of: EngineOf) -> None:
+    engine = engine_of(max_running=1)
+    engine.start()
+    assert (engine.load().running, engine.load().waiting, engine.load().steps) == (0, 0, 0)
+    seen = threading.Event()
+    answers = [
+        ask(engine, [5], max_tokens=9, ignore_eos=True, on_token=lambda _: (seen.wait(9), None)[1])
+        for _ in range(3)
+    ]
+    while engine.load().running == 0:
+        pass
+    assert (engine.load().running, engine.load().waiting) == (1, 2)
+    seen.set()
+    for answer in answers:
+        answer.wait()
+    assert (engine.load().running, engine.load().waiting) == (0, 0)
+    assert engine.load().steps >= 26
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sampling", "error", "message"),
+    [
+        ([], {}, InvalidPrompt, "The prompt must have at least 1 token. Given: 0."),
+        ([5, 259], {}, InvalidPrompt, "must be >= 0 and < 259. Given: 259."),
+        ([-1, 5], {}, InvalidPrompt, "must be >= 0 and < 259. Given: -1."),
+        ([5] * 256, {}, ContextExceeded, "must have < 256 tokens, the model's context. Given: 256"),
+        ([5] * 6, {"max_tokens": 251}, InvalidParameter, "`max_tokens` must be <= 250 after"),
+        ([5], {"logit_bias": {259: 1.0}}, InvalidParameter, "must be < 259, the model's voc"),
+    ],
+)
+def test_refuses_what_could_only_fail(
+    engine: Engine,
+    prompt: list[int],
+    sampling: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    with pytest.raises(error) as raised:
+        ask(engine, prompt, **sampling)
+    assert message in str(raised.value)
+    assert engine.load().waiting == 0
+
+
+def test_names_the_parameter_it_refuses(engine: Engine) -> None:
+    with pytest.raises(InvalidParameter) as raised:
+        ask(engine, [5], logit_bias={700: 1.0})
+    assert raised.value.param == "logit_bias"
+    assert "Given: 700." in raised.value.message
+
+
+def test_refuses_an_id_in_use_and_takes_it_again_later(engine: Engine) -> None:
+    first = ask(engine, [5], id="same", max_tokens=100, ignore_eos=True)
+    with pytest.raises(RequestFailed, match="Given twice: same"):
+        ask(engine, [5], id="same")
+    assert first.end == Finished("length")
+    assert ask(engine, [5], id="same", max_tokens=1).end == Finished("length")
+
+
+def test_a_broken_receiver_does_not_stop_others(engine: Engine) -> None:
+    def break_down(answer: Answer) -> None:
+        raise RuntimeError("receiver is gone")
+
+    broken = ask(engine, [5], max_tokens=50, on_token=break_down)
+    other = ask(engine, [6, 7], max_tokens=10, ignore_eos=True)
+    assert other.end == Finished("length")
+    assert len(other.tokens) == 10
+    assert len(broken.events) == 1
+
+
+def test_does_not_take_requests_before_start(engine_of: EngineOf) -> None:
+    with pytest.raises(EngineStopped):
+        ask(engine_of(), [5])
+
+
+def test_close_ends_everything(engine_of: EngineOf) -> None:
+    engine = engine_of(max_running=2)
+    engine.start()
+    began = threading.Event()
+    answers = [
+        ask(engine, [5], max_tokens=250, ignore_eos=True, on_token=lambda _: began.set())
+        for _ in range(4)
+    ]
+    assert began.wait(10)
+    engine.close()
+    for answer in answers:
+        end = answer.end
+        assert isinstance(end, Failed)
+        assert isinstance(end.error, EngineStopped)
+        assert sum(not isinstance(event, Token) for event in answer.events) == 1
+    assert engine_threads() == []
+    with pytest.raises(EngineStopped):
+        ask(engine, [5])
+    engine.close()
+
+
+def test_close_before_start_makes_start_fail(engine_of: EngineOf) -> None:
+    engine = engine_of()
+    engine.close()
+    with pytest.raises(EngineStopped):
+        engine.start()
+    assert engine_threads() == []
+
+
+def test_may_be_closed_by_a_receiver(engine: Engine) -> None:
+    answer = ask(engine, [5], max_tokens=250, on_token=lambda _: engine.close())
+    assert isinstance(answer.end, Failed)
+    assert len(answer.tokens) == 1
+    engine.close()
+    assert engine_threads() == []
