@@ -1,0 +1,226 @@
+"""Computes what a model needs to run, and whether a machine has it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mooring.errors import InvalidInput, NotEnoughMemory
+from mooring.packaging.machine import Machine
+from mooring.packaging.safetensors_header import DTYPE_BITS
+from mooring.spec.facts import ModelFacts
+
+BITS = {"float32": 32, "bfloat16": 16, "float16": 16, "int8": 8, "int4": 4}
+UNSTATED_CONTEXT = 8192
+
+# The libraries of a serving process take 0.5 GB (measured); intermediate results and the
+# allocator's slack grow with the model.
+LIBRARY_BYTES = 500_000_000
+WORK_SHARE = 0.1
+
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_ONE_GPU_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Needs of one model on one machine; sizes in bytes, context in tokens.
+
+    `weight_bytes` holds the size in each precision, `precision` the one that would be used. Needed
+    is `weight_bytes[precision] + cache_bytes + overhead_bytes`. `largest_context` (at this
+    concurrency), `largest_concurrency` (at this context) and `smaller_precision` say what would
+    fit, 0 or None where nothing does; `missing_bytes` is what memory lacks for the plan.
+    """
+
+    model_type: str
+    architecture: str
+    parameters: int
+    device: str
+    precision: str
+    context_length: int
+    concurrency: int
+    weight_bytes: dict[str, int]
+    cache_bytes_per_token: int
+    cache_bytes: int
+    overhead_bytes: int
+    needed_bytes: int
+    available_bytes: int
+    download_bytes: int
+    disk_free_bytes: int
+    fits: bool
+    missing_bytes: int
+    largest_context: int
+    largest_concurrency: int
+    smaller_precision: str | None
+
+    def line(self) -> str:
+        """Say it all in one line."""
+        memory = "RAM" if self.device == "cpu" else "GPU memory"
+        cache = (
+            f"cache {_size(self.cache_bytes_per_token)}/token"
+            if self.cache_bytes_per_token
+            else "no cache per token"
+        )
+        return (
+            f"{self.model_type} {_count(self.parameters)} parameters, "
+            f"{_size(self.weight_bytes[self.precision])} in {self.precision}, {cache}; needs "
+            f"{_size(self.needed_bytes)} of {_size(self.available_bytes)} free {memory} for "
+            f"{self.concurrency} x {self.context_length} tokens: "
+            f"{'fits' if self.fits else 'does not fit; ' + self.advice()}"
+        )
+
+    def advice(self) -> str:
+        """Say what would fit instead, or how much memory is missing."""
+        options = []
+        if self.largest_concurrency:
+            options.append(f"{self.largest_concurrency} at a time")
+        if self.largest_context:
+            options.append(f"a context of {self.largest_context} tokens")
+        if self.smaller_precision:
+            options.append(f"{self.smaller_precision} precision")
+        missing = f"{_size(self.missing_bytes)} missing"
+        return f"{missing}; would fit: {' or '.join(options)}" if options else missing
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def make_plan(
+    facts: ModelFacts,
+    machine: Machine,
+    *,
+    dtype: str = "auto",
+    context_length: int | None = None,
+    concurrency: int = 8,
+) -> Plan:
+    """Plan for `concurrency` sequences of `context_length` tokens, by default the model's own.
+
+    Raises `InvalidInput` for a context longer than the model's, or numbers below 1.
+    """
+    context = _checked_context(facts, context_length)
+    if concurrency < 1:
+        raise InvalidInput(
+            f"`concurrency` must be >= 1. Given: {concurrency}.", param="concurrency"
+        )
+    device = "cuda" if machine.gpus else "cpu"
+    precision = _precision(facts, machine, device) if dtype == "auto" else dtype
+    room = _Room(facts, machine, device, precision)
+    needed = room.fixed + room.per_token * context * concurrency
+    smaller = _Room(facts, machine, device, "bfloat16")
+    smaller_needed = smaller.fixed + smaller.per_token * context * concurrency
+    fits = needed <= room.available
+    return Plan(
+        model_type=facts.model_type,
+        architecture=facts.architecture,
+        parameters=facts.parameters,
+        device=device,
+        precision=precision,
+        context_length=context,
+        concurrency=concurrency,
+        weight_bytes={name: weight_bytes(facts, name) for name in BITS},
+        cache_bytes_per_token=room.per_token,
+        cache_bytes=room.per_token * context * concurrency,
+        overhead_bytes=room.overhead,
+        needed_bytes=needed,
+        available_bytes=room.available,
+        download_bytes=facts.weight_bytes,
+        disk_free_bytes=machine.disk_free,
+        fits=fits,
+        missing_bytes=max(0, needed - room.available),
+        largest_context=room.largest(concurrency, most=_own_context(facts)),
+        largest_concurrency=room.largest(context, most=concurrency),
+        smaller_precision=(
+            "bfloat16" if not fits and needed > smaller_needed <= smaller.available else None
+        ),
+    )
+
+
+def require_fit(plan: Plan) -> None:
+    """Raise `NotEnoughMemory` with the numbers and what would fit."""
+    if not plan.fits:
+        raise NotEnoughMemory(
+            f"The model must fit into memory: {_size(plan.available_bytes)} are free on "
+            f"{plan.device}. Needed: {_size(plan.needed_bytes)} for weights in {plan.precision}, "
+            f"{plan.concurrency} x {plan.context_length} tokens and libraries; {plan.advice()}."
+        )
+
+
+def cpu_precision(facts: ModelFacts, machine: Machine) -> str:
+    """Return bfloat16 for 16-bit weights on a CPU that computes in it, else float32."""
+    return "bfloat16" if facts.half_precision and machine.native_bfloat16 else "float32"
+
+
+def weight_bytes(facts: ModelFacts, precision: str) -> int:
+    """Return the size of the weights in a precision; packed integers stay as they are."""
+    floats = sum(facts.stored_dtypes.get(name, 0) for name in _FLOATS)
+    packed_bits = sum(
+        count * DTYPE_BITS[name]
+        for name, count in facts.stored_dtypes.items()
+        if name not in _FLOATS
+    )
+    return (floats * BITS[precision] + packed_bits) // 8
+
+
+class _Room:
+    """What one precision takes on a device, and what is left there for the cache."""
+
+    def __init__(self, facts: ModelFacts, machine: Machine, device: str, precision: str) -> None:
+        weights = weight_bytes(facts, precision)
+        self.overhead = LIBRARY_BYTES + int(weights * WORK_SHARE)
+        self.fixed = weights + self.overhead
+        self.per_token = (facts.cache_values_per_token or 0) * BITS[precision] // 8
+        self.available = machine.memory_available if device == "cpu" else _on_gpus(machine, weights)
+
+    def largest(self, other: int, *, most: int) -> int:
+        """Return the largest factor, up to `most`, whose product with `other` tokens has room."""
+        left = self.available - self.fixed
+        if left < 0:
+            return 0
+        return min(most, left // (self.per_token * other)) if self.per_token else most
+
+
+def _on_gpus(machine: Machine, weights: int) -> int:
+    """One GPU is used where the weights fit on it with some room, else all of them."""
+    first = machine.gpus[0].memory_free
+    return first if weights <= first * _ONE_GPU_SHARE else sum(g.memory_free for g in machine.gpus)
+
+
+def _precision(facts: ModelFacts, machine: Machine, device: str) -> str:
+    if device == "cpu":
+        return cpu_precision(facts, machine)
+    if not facts.half_precision:
+        return "float32" if _is_mostly(facts, "F32") else "bfloat16"
+    return "float16" if _is_mostly(facts, "F16") else "bfloat16"
+
+
+def _is_mostly(facts: ModelFacts, dtype: str) -> bool:
+    return max(facts.stored_dtypes, key=facts.stored_dtypes.__getitem__, default="") == dtype
+
+
+def _own_context(facts: ModelFacts) -> int:
+    return facts.context_length or UNSTATED_CONTEXT
+
+
+def _checked_context(facts: ModelFacts, wanted: int | None) -> int:
+    if wanted is None:
+        return _own_context(facts)
+    if wanted < 1 or wanted > (facts.context_length or wanted):
+        raise InvalidInput(
+            f"`context_length` must be 1 to {facts.context_length} tokens, the model's own. "
+            f"Given: {wanted}.",
+            param="context_length",
+        )
+    return wanted
+
+
+def _count(number: int) -> str:
+    for limit, unit in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k")):
+        if number >= limit:
+            return f"{number / limit:.1f} {unit}"
+    return str(number)
+
+
+def _size(number: int) -> str:
+    for limit, unit in ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")):
+        if number >= limit * (0.1 if unit == "GB" else 1):
+            return f"{number / limit:.1f} {unit}"
+    return f"{number} B"
