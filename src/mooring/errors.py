@@ -4,7 +4,9 @@
 
     MooringError
       + InvalidInput                what the caller sent breaks a rule
+        - InvalidJson               a body that is not JSON, or not an object
         - InvalidParameter          a sampling parameter or field, by name
+        - UnsupportedParameter      a known field that asks for what is not offered
         - InvalidPrompt             a prompt, message or row
         - ContextExceeded           prompt longer than the model's context
         - UnknownModel              the server does not serve that model name
@@ -59,6 +61,18 @@ class InvalidParameter(InvalidInput):
     """A parameter is unknown, of the wrong type or out of range."""
 
     code = "invalid_parameter"
+
+
+class InvalidJson(InvalidInput):
+    """A body is not valid JSON, or not an object."""
+
+    code = "invalid_json"
+
+
+class UnsupportedParameter(InvalidInput):
+    """A field is known, but asks for something that is not offered."""
+
+    code = "unsupported_parameter"
 
 
 class InvalidPrompt(InvalidInput):

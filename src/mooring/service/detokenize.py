@@ -6,15 +6,16 @@ from mooring.generation import Tokenizer
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
-# A character has at most four bytes, so more pending tokens than this cannot complete it.
-_MOST_PENDING = 8
+# A character has at most four bytes: four tokens later its fate is known.
+_TOKENS_TO_SETTLE = 4
 
 
 class IncrementalText:
     """The text of one growing sequence, released in pieces that join to the whole.
 
     A piece never ends inside a character, and text that may be the start of a stop string is held
-    back until it is known not to be.
+    back until it is known not to be. Of several stop strings, the one that is complete first ends
+    the text.
     """
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
@@ -39,22 +40,38 @@ class IncrementalText:
 
     def _decode_pending(self, *, final: bool) -> str:
         """Decode the tokens not yet shown, with those before them for spaces and merges."""
-        shown = self._tokenizer.decode(self._ids[self._context_start : self._pending_start])
-        text = self._tokenizer.decode(self._ids[self._context_start :])
-        pending = len(self._ids) - self._pending_start
-        if text.endswith(_REPLACEMENT) and pending < _MOST_PENDING and not final:
-            return ""
-        self._context_start, self._pending_start = self._pending_start, len(self._ids)
-        return text[len(shown) :]
+        end = len(self._ids)
+        shown = len(self._decode(self._context_start, self._pending_start))
+        text = self._decode(self._context_start, end)
+        if text.endswith(_REPLACEMENT) and not final:
+            return self._decode_broken(text, shown)
+        self._context_start, self._pending_start = self._pending_start, end
+        return text[shown:]
+
+    def _decode_broken(self, text: str, shown: int) -> str:
+        """Release what no later token can change: bytes that are no text would wait forever."""
+        newest = len(self._ids) - _TOKENS_TO_SETTLE
+        for split in range(newest, newest - _TOKENS_TO_SETTLE, -1):
+            if split <= self._pending_start:
+                break
+            head = self._decode(self._context_start, split)
+            if head + self._decode(split, len(self._ids)) == text:
+                self._context_start = self._pending_start = split
+                return head[shown:]
+        return ""
+
+    def _decode(self, start: int, end: int) -> str:
+        return self._tokenizer.decode(self._ids[start:end])
 
     def _release(self, text: str, *, final: bool) -> str:
         if not self._stop:
             return text
         self._held += text
-        ends = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
+        ends = [(at + len(stop), at) for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if ends:
             self.stopped = True
-            released, self._held = self._held[: min(ends)], ""
+            _, cut = min(ends)
+            released, self._held = self._held[:cut], ""
             return released
         keep = 0 if final else max(_overlap(self._held, stop) for stop in self._stop)
         cut = len(self._held) - keep

@@ -42,22 +42,33 @@ class ModelHost:
         self._service: TextService | None = None
 
     def ready(self, service: TextService) -> None:
-        """Open for requests."""
+        """Open for requests, unless the end has begun."""
         self._service = service
-        self.state = "ready"
+        if self.state == "starting":
+            self.state = "ready"
 
     def drain(self) -> None:
         """Let nothing more in; what runs may finish."""
         self.state = "draining"
 
+    def abort(self) -> None:
+        """End what still runs: each answer fails with `NotReady`."""
+        if self._service is not None:
+            self._service.abort(NotReady("The server has ended. Send the request again."))
+
     @property
     def service(self) -> TextService:
         """Return the service, or raise `NotReady`."""
+        self.check_ready()
+        assert self._service is not None
+        return self._service
+
+    def check_ready(self) -> None:
+        """Raise `NotReady` unless requests are taken."""
         if self.state == "draining":
             raise NotReady("The server is ending. Try another replica, or again shortly.")
-        if self._service is None:
+        if self.state == "starting":
             raise NotReady("The model is loading. Try again shortly.")
-        return self._service
 
     def check_name(self, model: str) -> None:
         """Raise `UnknownModel` if `model` is none of the served names."""

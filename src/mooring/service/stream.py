@@ -3,20 +3,21 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 from mooring.engines.contract import Engine
-from mooring.errors import MooringError
+from mooring.errors import EngineError, MooringError, RequestFailed
 from mooring.generation import (
     Event,
     Failed,
     Finished,
-    FinishReason,
     GenerationRequest,
     Token,
     Tokenizer,
 )
 from mooring.service.detokenize import IncrementalText
+
+EndReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class TextEnd:
     """Completion `index` has ended after `tokens` generated tokens."""
 
     index: int
-    reason: FinishReason
+    reason: EndReason
     tokens: int
 
 
@@ -41,7 +42,7 @@ class Completion:
     """One whole answer."""
 
     text: str
-    reason: FinishReason
+    reason: EndReason
     tokens: int
 
 
@@ -56,8 +57,9 @@ class _Sequence:
 class TextStream:
     """Iterates over `TextDelta` and one `TextEnd` per completion; raises if the engine fails.
 
-    Closing it early cancels what still runs. `released` is called once per sequence when the
-    engine has let go of it. Must be used in the event loop that made it.
+    Completions of several prompts are numbered prompt by prompt. Closing it early cancels what
+    still runs. `released` is called once per sequence when the engine has let go of it. Must be
+    used in the event loop that made it.
     """
 
     def __init__(
@@ -67,7 +69,6 @@ class TextStream:
         requests: tuple[GenerationRequest, ...],
         released: Callable[[], None],
     ) -> None:
-        self.prompt_tokens = len(requests[0].prompt_ids)
         self._engine = engine
         self._released = released
         self._sequences = [
@@ -77,6 +78,11 @@ class TextStream:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         self._pieces = self._iterate()
+
+    @property
+    def completion_tokens(self) -> int:
+        """Count the tokens generated so far, of all completions."""
+        return sum(sequence.tokens for sequence in self._sequences)
 
     def submit(self) -> None:
         """Hand every sequence to the engine; on failure none is left behind."""
@@ -99,6 +105,13 @@ class TextStream:
         """Cancel what still runs; safe to call at any time."""
         self._cancel_running()
         await self._pieces.aclose()
+
+    def abort(self, error: EngineError) -> None:
+        """Fail with `error` at the next piece; cancel what still runs."""
+        for index, sequence in enumerate(self._sequences):
+            if not sequence.ended:
+                self._events.put_nowait((index, Failed(error)))
+                self._engine.cancel(sequence.request.id)
 
     async def collect(self) -> list[Completion]:
         """Wait for the end and return all completions in order."""
@@ -132,24 +145,28 @@ class TextStream:
         self._events.put_nowait((index, event))
 
     async def _iterate(self) -> AsyncGenerator[TextDelta | TextEnd]:
-        while not all(sequence.ended for sequence in self._sequences):
-            index, event = await self._events.get()
-            sequence = self._sequences[index]
-            if sequence.ended:
-                continue
-            if isinstance(event, Failed):
-                self._cancel_running()
-                raise event.error
-            for piece in self._advance(index, sequence, event):
-                yield piece
+        try:
+            while not all(sequence.ended for sequence in self._sequences):
+                index, event = await self._events.get()
+                sequence = self._sequences[index]
+                if sequence.ended:
+                    continue
+                if isinstance(event, Failed):
+                    raise event.error
+                for piece in self._advance(index, sequence, event):
+                    yield piece
+        finally:
+            self._cancel_running()
 
     def _advance(
         self, index: int, sequence: _Sequence, event: Token | Finished
     ) -> list[TextDelta | TextEnd]:
-        reason: FinishReason | None = None
+        reason: EndReason | None = None
         if isinstance(event, Token):
             sequence.tokens += 1
             text = sequence.text.push(event.id)
+        elif event.reason == "cancelled":
+            raise RequestFailed("The engine gave this request up. Send it again.")
         else:
             text = sequence.text.finish()
             reason = event.reason

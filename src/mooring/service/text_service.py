@@ -5,9 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
+from weakref import WeakSet
 
 from mooring.engines.contract import Capabilities, Engine
-from mooring.errors import ContextExceeded, InvalidParameter, InvalidPrompt, ServerBusy
+from mooring.errors import (
+    ContextExceeded,
+    EngineError,
+    InvalidInput,
+    InvalidParameter,
+    InvalidPrompt,
+)
 from mooring.generation import (
     Conversation,
     GenerationRequest,
@@ -19,6 +26,7 @@ from mooring.generation import (
     TokenIds,
     Tokenizer,
 )
+from mooring.service.admission import Activity, Admission, Permit
 from mooring.service.stream import Completion, TextStream
 from mooring.settings import ServiceLimits
 from mooring.spec.prompt import PromptFormat
@@ -30,14 +38,6 @@ class PreparedRequest:
 
     prompt_ids: tuple[int, ...]
     sampling: SamplingParams
-
-
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """Sequences now in the engine, and how many it may hold."""
-
-    sequences: int
-    limit: int
 
 
 class TextService:
@@ -60,12 +60,14 @@ class TextService:
         self._prompt_format = prompt_format
         self._defaults = defaults
         self._ids = count()
-        self._active = 0
+        self._admission = Admission(capabilities.max_running + self.limits.max_waiting)
+        self._streams: WeakSet[TextStream] = WeakSet()
+        self._aborted: EngineError | None = None
 
     @property
     def activity(self) -> Activity:
         """What the service holds now."""
-        return Activity(self._active, self.capabilities.max_running + self.limits.max_waiting)
+        return self._admission.activity
 
     def sampling(self, values: Mapping[str, Any]) -> SamplingParams:
         """Return the model's defaults with `values` set; raise `InvalidParameter` by name."""
@@ -100,29 +102,34 @@ class TextService:
         prompt_ids = await asyncio.to_thread(self._tokenize, request.prompt)
         return PreparedRequest(prompt_ids, self._fit_context(len(prompt_ids), request.sampling))
 
+    async def prepare_all(self, requests: Sequence[TextRequest]) -> list[PreparedRequest]:
+        """Prepare the rows of one call in order; the error of a row names it, counted from 0."""
+        if len(requests) > self.limits.max_rows:
+            raise InvalidInput(
+                f"One call takes at most {self.limits.max_rows} prompts. Given: {len(requests)}. "
+                "Send them in several calls."
+            )
+        if len(requests) == 1:
+            return [await self.prepare(requests[0])]
+        prepared = []
+        for row, request in enumerate(requests):
+            try:
+                prepared.append(await self.prepare(request))
+            except InvalidInput as error:
+                raise type(error)(f"row {row}: {error.message}", param=error.param) from None
+        return prepared
+
     def start(self, prepared: PreparedRequest) -> TextStream:
         """Begin to generate; raise `ServerBusy` if the service holds all it may."""
-        sampling = prepared.sampling
-        activity = self.activity
-        if activity.sequences + sampling.n > activity.limit:
-            raise ServerBusy(
-                f"The server holds at most {activity.limit} sequences at once. Held: "
-                f"{activity.sequences}, asked for {sampling.n} more. Try again shortly."
-            )
-        requests = tuple(
-            GenerationRequest(
-                id=f"sequence-{next(self._ids)}",
-                prompt_ids=prepared.prompt_ids,
-                sampling=replace(
-                    sampling, seed=None if sampling.seed is None else sampling.seed + index
-                ),
-            )
-            for index in range(sampling.n)
-        )
-        stream = TextStream(self._engine, self._tokenizer, requests, self._release)
-        self._active += len(requests)
-        stream.submit()
-        return stream
+        return self.start_all([prepared])
+
+    def start_all(self, prepared: Sequence[PreparedRequest]) -> TextStream:
+        """Begin to generate several requests as one stream; all or none get in."""
+        permit = self._admission.admit(sum(request.sampling.n for request in prepared))
+        try:
+            return self._begin(prepared, permit)
+        finally:
+            permit.close()
 
     async def complete_all(self, prepared: Sequence[PreparedRequest]) -> list[list[Completion]]:
         """Answer many requests in order, never more at once than the engine runs side by side.
@@ -130,21 +137,46 @@ class TextService:
         Fails as a whole with the first error; what still runs is cancelled.
         """
         widest = max((request.sampling.n for request in prepared), default=1)
-        slots = asyncio.Semaphore(max(1, self.capabilities.max_running // widest))
+        side_by_side = min(max(1, self.capabilities.max_running // widest), len(prepared))
+        permit = self._admission.admit(side_by_side * widest)
+        slots = asyncio.Semaphore(side_by_side)
 
         async def complete(request: PreparedRequest) -> list[Completion]:
             async with slots:
-                return await self.start(request).collect()
+                return await self._begin([request], permit).collect()
 
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(complete(request)) for request in prepared]
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
+        finally:
+            permit.close()
         return [task.result() for task in tasks]
 
-    def _release(self) -> None:
-        self._active -= 1
+    def abort(self, error: EngineError) -> None:
+        """End what runs, and whatever begins later, with `error`."""
+        self._aborted = error
+        for stream in list(self._streams):
+            stream.abort(error)
+
+    def _begin(self, prepared: Sequence[PreparedRequest], permit: Permit) -> TextStream:
+        if self._aborted is not None:
+            raise self._aborted
+        requests = tuple(
+            GenerationRequest(
+                id=f"sequence-{next(self._ids)}",
+                prompt_ids=request.prompt_ids,
+                sampling=_with_seed(request.sampling, index),
+            )
+            for request in prepared
+            for index in range(request.sampling.n)
+        )
+        stream = TextStream(self._engine, self._tokenizer, requests, permit.release)
+        self._streams.add(stream)
+        permit.take(len(requests))
+        stream.submit()
+        return stream
 
     def _tokenize(self, prompt: PromptInput) -> tuple[int, ...]:
         text = self.render(prompt)
@@ -176,6 +208,11 @@ class TextService:
                 f"Given: {prompt_tokens}. Shorten it."
             )
         return replace(sampling, max_tokens=min(room, sampling.max_tokens or room))
+
+
+def _with_seed(sampling: SamplingParams, index: int) -> SamplingParams:
+    """Give each completion of a seeded request a seed of its own."""
+    return replace(sampling, seed=None if sampling.seed is None else sampling.seed + index)
 
 
 def _check_text(text: str) -> None:

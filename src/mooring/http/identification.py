@@ -1,0 +1,57 @@
+"""Every request gets an id and a record; every answer says the id and which model answered."""
+
+import re
+from urllib.parse import quote
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mooring.observe.logs import RequestRecord
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_RECORD = "mooring.record"
+
+
+def record_of(scope: Scope) -> RequestRecord:
+    """Return the record of the request that `scope` belongs to."""
+    record: RequestRecord = scope[_RECORD]
+    return record
+
+
+class Identification:
+    """Adds `x-request-id` and `x-mooring-model` to every answer, and the record to the scope."""
+
+    def __init__(self, app: ASGIApp, label: str) -> None:
+        self._app = app
+        self._label = quote(label, safe="/@:._- +")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        record = RequestRecord(
+            request_id=_request_id(Headers(scope=scope)),
+            method=scope["method"],
+            path=scope["path"],
+            model=self._label,
+        )
+        scope[_RECORD] = record
+
+        async def send_identified(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = record.request_id
+                headers["x-mooring-model"] = record.model
+            await send(message)
+
+        await self._app(scope, receive, send_identified)
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.getlist("x-request-id")
+    if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
+        return given[0]
+    return uuid4().hex

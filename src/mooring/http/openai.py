@@ -1,0 +1,89 @@
+"""The OpenAI routes: models, chat completions and completions."""
+
+import time
+from collections.abc import Callable
+from itertools import chain
+from uuid import uuid4
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from mooring.http.answering import Answered, begin, complete
+from mooring.http.bodies import JSON, read_body
+from mooring.http.disconnect import unless_client_leaves
+from mooring.http.identification import record_of
+from mooring.http.streaming import EventStream, StreamPlan
+from mooring.protocol.answers import (
+    AnswerFormat,
+    AnswerHead,
+    ChatFormat,
+    Choice,
+    CompletionFormat,
+    Usage,
+    model_body,
+    model_list,
+)
+from mooring.protocol.openai import OpenAICall, parse_chat, parse_completion
+from mooring.service.host import ModelHost
+from mooring.settings import ServerSettings
+
+
+class OpenAIRoutes:
+    """Answers OpenAI's clients with one model."""
+
+    def __init__(self, host: ModelHost, settings: ServerSettings) -> None:
+        self._host = host
+        self._settings = settings
+
+    async def models(self, request: Request) -> Response:
+        """Answer `GET /v1/models`; refused until the model can answer."""
+        self._host.check_ready()
+        identity = self._host.identity
+        names = identity.served_names
+        return JSONResponse(model_list([model_body(name, identity.created) for name in names]))
+
+    async def model(self, request: Request) -> Response:
+        """Answer `GET /v1/models/{id}`."""
+        self._host.check_ready()
+        name = request.path_params["id"]
+        self._host.check_name(name)
+        return JSONResponse(model_body(name, self._host.identity.created))
+
+    async def chat_completions(self, request: Request) -> Response:
+        """Answer `POST /v1/chat/completions`."""
+        return await self._answer(request, parse_chat, ChatFormat())
+
+    async def completions(self, request: Request) -> Response:
+        """Answer `POST /v1/completions`."""
+        return await self._answer(request, parse_completion, CompletionFormat())
+
+    async def _answer(
+        self, request: Request, parse: Callable[[bytes], OpenAICall], format: AnswerFormat
+    ) -> Response:
+        _, body = await read_body(request, (JSON,), self._settings.max_body_bytes)
+        service = self._host.service
+        call = parse(body)
+        self._host.check_name(call.model)
+        head = self._head(format, call.model)
+        if not call.stream:
+            answered = await unless_client_leaves(request.receive, complete(service, call))
+            return _whole(request, format, head, answered)
+        begun = await unless_client_leaves(request.receive, begin(service, call))
+        return EventStream(StreamPlan(format, head, call.include_usage), begun)
+
+    def _head(self, format: AnswerFormat, model: str) -> AnswerHead:
+        return AnswerHead(
+            id=f"{format.id_prefix}{uuid4().hex}",
+            created=int(time.time()),
+            model=model,
+            fingerprint=self._host.identity.fingerprint,
+        )
+
+
+def _whole(
+    request: Request, format: AnswerFormat, head: AnswerHead, answered: Answered
+) -> Response:
+    record_of(request.scope).count_tokens(answered.prompt_tokens, answered.completion_tokens)
+    choices = [Choice(c.text, c.reason) for c in chain(*answered.completions)]
+    usage = Usage(answered.prompt_tokens, answered.completion_tokens)
+    return JSONResponse(format.whole(head, choices, usage))

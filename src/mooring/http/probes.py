@@ -1,0 +1,30 @@
+"""The routes for machines that watch: alive, ready, version."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from mooring import __version__
+from mooring.http.errors import RETRY_SECONDS
+from mooring.service.host import ModelHost
+
+
+class ProbeRoutes:
+    """Says how the server is, without touching the engine."""
+
+    def __init__(self, host: ModelHost) -> None:
+        self._host = host
+
+    async def health(self, request: Request) -> Response:
+        """Answer `GET /health`: 200 while the event loop answers."""
+        return JSONResponse({"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        """Answer `GET /ready` and `GET /ping`: 200 only when requests are taken."""
+        state = self._host.state
+        if state == "ready":
+            return JSONResponse({"status": state})
+        return JSONResponse({"status": state}, 503, {"retry-after": str(RETRY_SECONDS)})
+
+    async def version(self, request: Request) -> Response:
+        """Answer `GET /version`."""
+        return JSONResponse({"version": __version__})

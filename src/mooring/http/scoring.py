@@ -1,0 +1,31 @@
+"""The MLflow route: `/invocations`, as MLflow's own scoring server answers it."""
+
+from itertools import chain
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from mooring.http.answering import complete
+from mooring.http.bodies import CSV, JSON, read_body
+from mooring.http.disconnect import unless_client_leaves
+from mooring.http.identification import record_of
+from mooring.protocol.invocations import parse_csv, parse_invocation
+from mooring.service.host import ModelHost
+from mooring.settings import ServerSettings
+
+
+class ScoringRoutes:
+    """Answers MLflow's clients with one model."""
+
+    def __init__(self, host: ModelHost, settings: ServerSettings) -> None:
+        self._host = host
+        self._settings = settings
+
+    async def invocations(self, request: Request) -> Response:
+        """Answer `POST /invocations`: every row is checked before any is generated."""
+        media_type, body = await read_body(request, (JSON, CSV), self._settings.max_body_bytes)
+        service = self._host.service
+        call = parse_csv(body) if media_type == CSV else parse_invocation(body)
+        answered = await unless_client_leaves(request.receive, complete(service, call))
+        record_of(request.scope).count_tokens(answered.prompt_tokens, answered.completion_tokens)
+        return JSONResponse(call.answer([c.text for c in chain(*answered.completions)]))

@@ -1,0 +1,191 @@
+"""The server's life: bind, load, serve, drain, end."""
+
+import asyncio
+import errno
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from mooring.errors import MooringError
+from mooring.http.app import create_app
+from mooring.observe.logs import configure_logging
+from mooring.service.host import ModelHost
+from mooring.service.text_service import TextService
+from mooring.settings import ServerSettings
+
+MAX_HEADER_BYTES = 65_536
+
+# After the drain, how long open answers have to send their last event.
+_CLOSING_SECONDS = 3
+_POLL_SECONDS = 0.02
+
+Load = Callable[[], TextService]
+Announce = Callable[[str], None]
+
+
+def run_server(host: ModelHost, settings: ServerSettings, *, load: Load, announce: Announce) -> int:
+    """Serve until SIGTERM or SIGINT and return the exit code, 0.
+
+    `announce` gets the base URL twice: when the port is open, and when `host` is ready. Raises a
+    `MooringError` if the port cannot be had, and whatever `load` raises.
+    """
+    configure_logging()
+    listener = bind(settings.host, settings.port)
+    with listener:
+        asyncio.run(ModelServer(host, settings).live(listener, load, announce))
+    return 0
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Open the listening socket; raise a `MooringError` that says why it cannot be had."""
+    where = f"port {port} of {host}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError:
+        raise MooringError(f"`host` must be an address of this machine. Given: {host}.") from None
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise MooringError(_why_not(error, where)) from None
+    return listener
+
+
+class ModelServer(uvicorn.Server):
+    """A uvicorn server that loads its model while it answers, and drains before it ends.
+
+    While draining it still listens, so that probes and new requests learn that it ends. The first
+    signal begins the drain; a second one ends the process at once.
+    """
+
+    def __init__(self, host: ModelHost, settings: ServerSettings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                create_app(host, settings),
+                http="h11",
+                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=_CLOSING_SECONDS,
+            )
+        )
+        self._host = host
+        self._drain_seconds = settings.drain_seconds
+        self._stop = asyncio.Event()
+        self._signalled = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def live(self, listener: socket.socket, load: Load, announce: Announce) -> None:
+        """Serve on `listener` until stopped."""
+        self._loop = asyncio.get_running_loop()
+        serving = asyncio.create_task(self.serve(sockets=[listener]))
+        try:
+            while not self.started and not serving.done():
+                await asyncio.sleep(_POLL_SECONDS)
+            url = _base_url(listener)
+            announce(url)
+            if await self._load(load):
+                announce(url)
+                await self._stop.wait()
+            self._host.drain()
+            await self._finish_running()
+        finally:
+            self.should_exit = True
+            await serving
+
+    def stop(self) -> None:
+        """Begin to drain; may be called from any thread."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    async def _load(self, load: Load) -> bool:
+        """Load in a thread; return whether the model is ready before the server is stopped."""
+        loading = asyncio.wrap_future(_in_daemon_thread(load))
+        stopping = asyncio.create_task(self._stop.wait())
+        either: set[asyncio.Future[Any]] = {loading, stopping}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not loading.done():
+            return False
+        self._host.ready(loading.result())
+        return True
+
+    async def _finish_running(self) -> None:
+        """Wait for running requests up to the drain time, then fail the rest."""
+        assert self._loop is not None
+        deadline = self._loop.time() + self._drain_seconds
+        while self.server_state.tasks and self._loop.time() < deadline:
+            await asyncio.sleep(_POLL_SECONDS)
+        self._host.abort()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals while serving, where Python allows it: in the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {
+            number: signal.signal(number, self.handle_exit)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain at the first signal, end at once at the second."""
+        if self._signalled:
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
+        self._signalled = True
+        self.stop()
+
+
+def _in_daemon_thread(load: Load) -> Future[TextService]:
+    """Run `load` in a thread that does not keep the process alive."""
+    future: Future[TextService] = Future()
+
+    def run() -> None:
+        try:
+            service = load()
+        except BaseException as error:  # noqa: BLE001 - raised again where the future is read
+            future.set_exception(error)
+        else:
+            future.set_result(service)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    return future
+
+
+def _base_url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _why_not(error: OSError, where: str) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"{where} is in use. Stop what uses it, or choose another port."
+        case errno.EACCES:
+            return f"{where} needs more rights. Choose a port above 1023."
+        case errno.EADDRNOTAVAIL:
+            return f"{where} is not an address of this machine. Use 127.0.0.1 or 0.0.0.0."
+        case _:
+            return f"{where} cannot be opened: {error.strerror}."

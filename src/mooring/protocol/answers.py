@@ -1,0 +1,171 @@
+"""OpenAI answers: whole bodies, the chunks of a stream, and the lines they travel in."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+EndReason = Literal["stop", "length"]
+
+STREAM_END = b"data: [DONE]\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One whole completion."""
+
+    text: str
+    reason: EndReason
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens read and tokens generated."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    def body(self) -> dict[str, int]:
+        """Return OpenAI's `usage` object."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerHead:
+    """What every body of one answer repeats; `created` is in seconds since the epoch."""
+
+    id: str
+    created: int
+    model: str
+    fingerprint: str
+
+    def body(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return an answer object of `kind`."""
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+            "choices": choices,
+        }
+
+
+class AnswerFormat(Protocol):
+    """How one OpenAI route writes its answers."""
+
+    id_prefix: str
+
+    def whole(self, head: AnswerHead, choices: Sequence[Choice], usage: Usage) -> dict[str, Any]:
+        """Return the body of an answer that is not streamed."""
+
+    def opening(self, head: AnswerHead, index: int) -> list[dict[str, Any]]:
+        """Return the chunks that come before the text of choice `index`."""
+
+    def delta(self, head: AnswerHead, index: int, text: str) -> dict[str, Any]:
+        """Return the chunk with the next text of choice `index`."""
+
+    def end(self, head: AnswerHead, index: int, reason: EndReason) -> dict[str, Any]:
+        """Return the chunk that says why choice `index` ended."""
+
+    def usage(self, head: AnswerHead, usage: Usage) -> dict[str, Any]:
+        """Return the last chunk, with no choice and the usage."""
+
+
+class ChatFormat:
+    """The answers of `/v1/chat/completions`."""
+
+    id_prefix = "chatcmpl-"
+
+    def whole(self, head: AnswerHead, choices: Sequence[Choice], usage: Usage) -> dict[str, Any]:
+        """Return a `chat.completion`."""
+        written = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": choice.text, "refusal": None},
+                "logprobs": None,
+                "finish_reason": choice.reason,
+            }
+            for index, choice in enumerate(choices)
+        ]
+        return head.body("chat.completion", written) | {"usage": usage.body()}
+
+    def opening(self, head: AnswerHead, index: int) -> list[dict[str, Any]]:
+        """Return the chunk that names the role."""
+        return [self._chunk(head, index, {"role": "assistant", "content": "", "refusal": None})]
+
+    def delta(self, head: AnswerHead, index: int, text: str) -> dict[str, Any]:
+        """Return a chunk with text."""
+        return self._chunk(head, index, {"content": text})
+
+    def end(self, head: AnswerHead, index: int, reason: EndReason) -> dict[str, Any]:
+        """Return the chunk with the finish reason."""
+        return self._chunk(head, index, {}, reason)
+
+    def usage(self, head: AnswerHead, usage: Usage) -> dict[str, Any]:
+        """Return the chunk with the usage."""
+        return head.body("chat.completion.chunk", []) | {"usage": usage.body()}
+
+    def _chunk(
+        self, head: AnswerHead, index: int, delta: dict[str, Any], reason: EndReason | None = None
+    ) -> dict[str, Any]:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return head.body("chat.completion.chunk", [choice])
+
+
+class CompletionFormat:
+    """The answers of `/v1/completions`."""
+
+    id_prefix = "cmpl-"
+
+    def whole(self, head: AnswerHead, choices: Sequence[Choice], usage: Usage) -> dict[str, Any]:
+        """Return a `text_completion`."""
+        written = [
+            _text_choice(index, choice.text, choice.reason) for index, choice in enumerate(choices)
+        ]
+        return head.body("text_completion", written) | {"usage": usage.body()}
+
+    def opening(self, head: AnswerHead, index: int) -> list[dict[str, Any]]:
+        """Return nothing: text comes first."""
+        return []
+
+    def delta(self, head: AnswerHead, index: int, text: str) -> dict[str, Any]:
+        """Return a chunk with text."""
+        return head.body("text_completion", [_text_choice(index, text, None)])
+
+    def end(self, head: AnswerHead, index: int, reason: EndReason) -> dict[str, Any]:
+        """Return the chunk with the finish reason."""
+        return head.body("text_completion", [_text_choice(index, "", reason)])
+
+    def usage(self, head: AnswerHead, usage: Usage) -> dict[str, Any]:
+        """Return the chunk with the usage."""
+        return head.body("text_completion", []) | {"usage": usage.body()}
+
+
+def _text_choice(index: int, text: str, reason: EndReason | None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+
+
+def model_body(id: str, created: int) -> dict[str, Any]:
+    """Return OpenAI's `model` object."""
+    return {"id": id, "object": "model", "created": created, "owned_by": "mooring"}
+
+
+def model_list(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return OpenAI's list of models."""
+    return {"object": "list", "data": list(models)}
+
+
+def error_body(message: str, kind: str, *, param: str | None, code: str) -> dict[str, Any]:
+    """Return OpenAI's error object; `kind` is its `type`."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def event_line(body: dict[str, Any]) -> bytes:
+    """Return one server-sent event."""
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return f"data: {text}\n\n".encode()
