@@ -158,10 +158,10 @@ def _from_pretrained(snapshot: Path, placement: Placement, trust_remote_code: bo
 
 
 def _add_generation(model: Any) -> None:
-    """Give remote code without generation methods those of transformers."""
+    """Give remote code from before transformers 4.50 the generation methods it inherited then."""
     import transformers
 
-    if not hasattr(model, "prepare_inputs_for_generation"):
+    if not isinstance(model, transformers.GenerationMixin):
         bases = (type(model), transformers.GenerationMixin)
         model.__class__ = type(type(model).__name__, bases, {})
 
