@@ -1,7 +1,9 @@
 """Loads a snapshot's model with transformers: safetensors only, offline, on the right device."""
 
+import atexit
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,8 +44,6 @@ def load_model(
     _check_code(snapshot, trust_remote_code)
     placement = place(read_weights(snapshot), settings.device, settings.dtype or dtype)
     with _quietly(), _errors_named(snapshot):
-        if trust_remote_code:
-            _import_code(snapshot)
         model = _from_pretrained(snapshot, placement, trust_remote_code)
     return LoadedModel(
         model=model,
@@ -87,7 +87,7 @@ def _check_code(snapshot: Path, trust_remote_code: bool) -> None:
             "Given: trust_remote_code=False. Read the code, then package it with "
             "trust_remote_code=True."
         )
-    for reference in _code_references(config) if trust_remote_code else ():
+    for reference in _code_references(config).values() if trust_remote_code else ():
         if "--" in reference:
             raise UnsafeSource(
                 f"A model's code must be in its own folder. Given: {reference}, in another "
@@ -105,47 +105,54 @@ def _read_config(snapshot: Path) -> dict[str, Any]:
     return config
 
 
-def _code_references(config: dict[str, Any]) -> list[str]:
+def _code_references(config: dict[str, Any]) -> dict[str, str]:
+    """Return what `auto_map` says of configuration and model: `module.Class` by auto class."""
     auto_map = config.get("auto_map") or {}
-    found = (auto_map.get(name) for name in ("AutoConfig", "AutoModelForCausalLM"))
-    return [reference for reference in found if isinstance(reference, str)]
+    found = {name: auto_map.get(name) for name in ("AutoConfig", "AutoModelForCausalLM")}
+    return {name: reference for name, reference in found.items() if isinstance(reference, str)}
 
 
-def _import_code(snapshot: Path) -> None:
-    """Import the model's code once, alone: transformers copies it to a folder all processes share.
+def _import_code(snapshot: Path) -> dict[str, Any]:
+    """Return the snapshot's own classes by auto class.
 
-    That folder is replaced by one of this process where it cannot be written.
+    Transformers copies the code to a folder that all processes share, so one imports at a time;
+    a folder of this process takes its place where it cannot be written.
     """
     from filelock import FileLock
     from transformers import dynamic_module_utils
 
     folder = Path(dynamic_module_utils.HF_MODULES_CACHE)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
+    if not _is_writable(folder):
         folder = Path(tempfile.mkdtemp(prefix="mooring-modules-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         dynamic_module_utils.HF_MODULES_CACHE = str(folder)
     with FileLock(folder / ".mooring.lock"):
-        for reference in _code_references(_read_config(snapshot)):
-            dynamic_module_utils.get_class_from_dynamic_module(
+        return {
+            name: dynamic_module_utils.get_class_from_dynamic_module(
                 reference, str(snapshot), local_files_only=True
             )
+            for name, reference in _code_references(_read_config(snapshot)).items()
+        }
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def _from_pretrained(snapshot: Path, placement: Placement, trust_remote_code: bool) -> Any:
-    import transformers
-
-    model, info = transformers.AutoModelForCausalLM.from_pretrained(
+    model_class, arguments = _model_class(snapshot, trust_remote_code)
+    model, info = model_class.from_pretrained(
         str(snapshot),
         dtype=placement.dtype,
         device_map=placement.device_map,
         use_safetensors=True,
         local_files_only=True,
-        trust_remote_code=trust_remote_code,
         output_loading_info=True,
+        **arguments,
     )
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if missing:
@@ -155,6 +162,23 @@ def _from_pretrained(snapshot: Path, placement: Placement, trust_remote_code: bo
         )
     _add_generation(model)
     return model.eval()
+
+
+def _model_class(snapshot: Path, trust_remote_code: bool) -> tuple[Any, dict[str, Any]]:
+    """Return the class to load with, and its further arguments.
+
+    The auto classes remember one model class per configuration class, and would load a second
+    snapshot with the first one's code; so a snapshot's own class is used directly.
+    """
+    import transformers
+
+    classes = _import_code(snapshot) if trust_remote_code else {}
+    model_class = classes.get("AutoModelForCausalLM")
+    if model_class is None:
+        return transformers.AutoModelForCausalLM, {"trust_remote_code": trust_remote_code}
+    model_class.register_for_auto_class("AutoModelForCausalLM")
+    config_class = classes.get("AutoConfig", transformers.AutoConfig)
+    return model_class, {"config": config_class.from_pretrained(str(snapshot), local_files_only=True)}
 
 
 def _add_generation(model: Any) -> None:

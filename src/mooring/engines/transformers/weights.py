@@ -36,9 +36,9 @@ def _weight_files(snapshot: Path) -> list[Path]:
         return sorted(snapshot.glob("model.safetensors"))
     try:
         names = set(json.loads(index.read_bytes())["weight_map"].values())
+        return [snapshot / name for name in sorted(names)]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise BrokenSource(f"{index} is not an index of weights. Get it again.") from error
-    return [snapshot / name for name in sorted(names)]
 
 
 def _count(file: Path) -> Counter[str]:
