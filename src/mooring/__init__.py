@@ -7,17 +7,44 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mooring.api.info import info
+    from mooring.api.load import load
+    from mooring.api.package import PackageOptions, log_model, package
+    from mooring.api.plan import plan
+    from mooring.api.serve import serve
     from mooring.errors import MooringError
+    from mooring.settings import EngineSettings, ServerSettings
     from mooring.spec.model_spec import ModelSpec
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "EngineSettings",
+    "ModelSpec",
+    "MooringError",
+    "PackageOptions",
+    "ServerSettings",
+    "info",
+    "load",
+    "log_model",
+    "package",
+    "plan",
+    "serve",
+]
+
 _HOMES = {
+    "EngineSettings": "mooring.settings",
     "ModelSpec": "mooring.spec.model_spec",
     "MooringError": "mooring.errors",
+    "PackageOptions": "mooring.api.package",
+    "ServerSettings": "mooring.settings",
+    "info": "mooring.api.info",
+    "load": "mooring.api.load",
+    "log_model": "mooring.api.package",
+    "package": "mooring.api.package",
+    "plan": "mooring.api.plan",
+    "serve": "mooring.api.serve",
 }
-
-__all__ = ["ModelSpec", "MooringError"]
 
 
 def __getattr__(name: str) -> Any:

@@ -32,6 +32,7 @@ class Plan:
 
     model_type: str
     architecture: str
+    own_code: bool
     parameters: int
     device: str
     precision: str
@@ -111,6 +112,7 @@ def make_plan(
     return Plan(
         model_type=facts.model_type,
         architecture=facts.architecture,
+        own_code=facts.own_code,
         parameters=facts.parameters,
         device=device,
         precision=precision,

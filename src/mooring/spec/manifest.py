@@ -16,6 +16,7 @@ MANIFEST_PATH = "artifacts/manifest.json"
 SNAPSHOT_FOLDER = "artifacts/snapshot"
 
 _CHUNK_BYTES = 4 * 1024 * 1024
+_SMALL_BYTES = 1024 * 1024
 
 
 class _Frozen(BaseModel):
@@ -91,8 +92,9 @@ class Manifest(_Frozen):
             raise CorruptArtifact(f"{MANIFEST_PATH} is damaged. Package the model again.") from None
 
     def verify(self, snapshot: Path, *, hashes: bool) -> None:
-        """Check that every file is there with its size, and with its hash if asked.
+        """Check that every file is there with its size, and its hash if asked or if it is small.
 
+        Small files are always hashed: the model's own code and configuration are among them.
         Raises `CorruptArtifact` naming the first file that differs.
         """
         for file in self.files:
@@ -105,7 +107,7 @@ class Manifest(_Frozen):
                     f"{file.path}: size differs from the manifest: {file.size} bytes expected, "
                     f"{size} found. Package the model again."
                 )
-            if hashes and sha256_of(path) != file.sha256:
+            if (hashes or size <= _SMALL_BYTES) and sha256_of(path) != file.sha256:
                 raise CorruptArtifact(
                     f"{file.path}: sha256 differs from the manifest. Package the model again."
                 )

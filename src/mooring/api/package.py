@@ -1,0 +1,200 @@
+"""Package a model: from a source to a registered, ready MLflow model."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import mooring
+from mooring.api.smoke_test import smoke_test
+from mooring.api.watching import Silent, Watcher
+from mooring.packaging.artifact import ArtifactPlan
+from mooring.packaging.default_choice import choose_defaults
+from mooring.packaging.inspection import inspect_snapshot
+from mooring.packaging.machine import read_machine
+from mooring.packaging.plan import UNSTATED_CONTEXT, make_plan
+from mooring.packaging.prompt_choice import choose_prompt_format
+from mooring.packaging.publish import Publication, Published, check_publication, publish
+from mooring.packaging.requirements import find_requirements
+from mooring.packaging.snapshot import Snapshot, fetch_snapshot
+from mooring.spec.facts import ModelFacts
+from mooring.spec.manifest import Manifest, SnapshotFile, sha256_of
+from mooring.spec.model_spec import ModelSpec
+
+if TYPE_CHECKING:
+    from mlflow.models.model import ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class PackageOptions:
+    """How to package: what the signature says of inputs, how weights come into a local store.
+
+    `smoke_test` generates a few tokens from the finished artifact before it is published.
+    """
+
+    inputs: Literal["open", "columns"] = "open"
+    weights: Literal["share", "copy"] = "share"
+    smoke_test: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedModel:
+    """A packaged model: `uri` loads it, `size_bytes` and `seconds` say what it took."""
+
+    uri: str
+    model_id: str
+    name: str
+    version: str | None
+    alias: str | None
+    digest: str
+    prompt: str
+    context_length: int
+    size_bytes: int
+    seconds: float
+    plan: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def package(
+    spec: ModelSpec,
+    *,
+    name: str,
+    alias: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    experiment: str | None = None,
+    tracking_uri: str | None = None,
+    options: PackageOptions | None = None,
+    watcher: Watcher | None = None,
+) -> PackagedModel:
+    """Package `spec` as one MLflow model, register it as `name` and return where it is.
+
+    Nothing is generated unless `options.smoke_test` asks for it, and nothing is left behind if a
+    step fails. Raises a `MooringError` that says what to do.
+
+    >>> mooring.package(mooring.ModelSpec(source="demo"), name="demo", alias="champion")
+    """
+    began = time.monotonic()
+    publication = Publication(name, name, alias, tags or {}, experiment, tracking_uri)
+    work = _Packaging(spec, publication, options or PackageOptions(), watcher or Silent())
+    published = work.run()
+    manifest = work.manifest
+    return PackagedModel(
+        uri=published.uri,
+        model_id=published.logged_model.model_id,
+        name=name,
+        version=published.version,
+        alias=alias,
+        digest=manifest.digest,
+        prompt=manifest.prompt.kind,
+        context_length=manifest.context_length,
+        size_bytes=sum(file.size for file in manifest.files),
+        seconds=round(time.monotonic() - began, 3),
+        plan=work.plan_line,
+    )
+
+
+def log_model(
+    spec: ModelSpec,
+    name: str,
+    *,
+    registered_model_name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    options: PackageOptions | None = None,
+    watcher: Watcher | None = None,
+) -> "ModelInfo":
+    """Log `spec` as a model of the MLflow run that is open now, as MLflow's own flavors do.
+
+    Without an open run the model stands alone. Returns MLflow's `ModelInfo`.
+    """
+    import mlflow
+
+    run = mlflow.active_run()
+    publication = Publication(
+        name=name,
+        registered_name=registered_model_name,
+        tags=tags or {},
+        run_id=run.info.run_id if run else None,
+    )
+    work = _Packaging(spec, publication, options or PackageOptions(), watcher or Silent())
+    published = work.run()
+    model_info = published.mlflow_model.get_model_info(published.logged_model)
+    model_info.registered_model_version = published.version
+    return model_info
+
+
+class _Packaging:
+    """One run of the line: fetch, inspect, hash, publish."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        publication: Publication,
+        options: PackageOptions,
+        watcher: Watcher,
+    ) -> None:
+        self._spec = spec
+        self._publication = publication
+        self._options = options
+        self._watcher = watcher
+        self.manifest: Manifest
+        self.plan_line = ""
+
+    def run(self) -> Published:
+        check_publication(self._publication)
+        self._watcher.stage(f"Fetching {self._spec.source}")
+        snapshot = fetch_snapshot(self._spec, show_progress=self._watcher.show_downloads)
+        facts = inspect_snapshot(snapshot, trust_remote_code=self._spec.trust_remote_code)
+        self._show_plan(facts)
+        self.manifest = self._describe(snapshot, facts)
+        artifact = ArtifactPlan(
+            self._publication.name,
+            self.manifest,
+            snapshot.path,
+            self._options.inputs,
+            self._options.weights,
+        )
+        self._watcher.stage("Writing the artifact", sum(f.size for f in self.manifest.files))
+        return publish(artifact, self._publication, self._check, self._watcher.advance)
+
+    def _show_plan(self, facts: ModelFacts) -> None:
+        self.plan_line = make_plan(facts, read_machine(), dtype=self._spec.dtype).line()
+        self._watcher.note(self.plan_line)
+
+    def _describe(self, snapshot: Snapshot, facts: ModelFacts) -> Manifest:
+        context_length = facts.context_length or UNSTATED_CONTEXT
+        prompt = choose_prompt_format(snapshot.path, self._spec)
+        defaults = choose_defaults(snapshot.path, self._spec, context_length)
+        requirements = find_requirements(snapshot, facts, self._spec.requirements)
+        return Manifest(
+            mooring_version=mooring.__version__,
+            origin=snapshot.origin,
+            facts=facts,
+            context_length=context_length,
+            prompt=prompt,
+            defaults=defaults,
+            dtype=self._spec.dtype,
+            trust_remote_code=self._spec.trust_remote_code,
+            requirements=requirements,
+            files=self._hash_files(snapshot),
+        )
+
+    def _hash_files(self, snapshot: Snapshot) -> tuple[SnapshotFile, ...]:
+        sizes = {name: (snapshot.path / name).stat().st_size for name in snapshot.files}
+        self._watcher.stage("Hashing", sum(sizes.values()))
+        files = []
+        for name, size in sizes.items():
+            files.append(SnapshotFile(path=name, size=size, sha256=sha256_of(snapshot.path / name)))
+            self._watcher.advance(size)
+        return tuple(files)
+
+    def _check(self, folder: Path) -> None:
+        if self._options.smoke_test:
+            self._watcher.stage("Asking the finished model for a few tokens")
+            smoke_test(folder)
+
+
+__all__ = ["PackageOptions", "PackagedModel", "log_model", "package"]

@@ -1,0 +1,42 @@
+"""Serve a packaged model over HTTP until told to stop."""
+
+from contextlib import ExitStack
+
+from mooring.api.load import plan_of
+from mooring.api.watching import Silent, Watcher
+from mooring.http.server import run_server
+from mooring.loading.bundle import open_bundle
+from mooring.loading.start import identity_of, start_service
+from mooring.packaging.plan import require_fit
+from mooring.service.host import ModelHost
+from mooring.service.text_service import TextService
+from mooring.settings import ServerSettings
+
+
+def serve(
+    uri: str,
+    settings: ServerSettings | None = None,
+    *,
+    tracking_uri: str | None = None,
+    watcher: Watcher | None = None,
+) -> int:
+    """Serve the packaged model behind `uri`; return the exit code once drained.
+
+    Raises `NotEnoughMemory` before anything is loaded if the model cannot fit.
+    """
+    settings = settings or ServerSettings()
+    watcher = watcher or Silent()
+    bundle = open_bundle(uri, tracking_uri=tracking_uri)
+    plan = plan_of(bundle, settings.engine)
+    watcher.note(plan.line())
+    require_fit(plan)
+    host = ModelHost(identity_of(bundle, settings.served_model_names))
+
+    with ExitStack() as stack:
+
+        def load() -> TextService:
+            running = start_service(bundle, settings.engine, settings.limits)
+            stack.callback(running.close)
+            return running.service
+
+        return run_server(host, settings, load=load, announce=watcher.note)

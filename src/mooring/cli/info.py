@@ -1,0 +1,59 @@
+"""`mooring info`: what is inside a packaged model."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from mooring.cli.options import Json, TrackingUri, Uri
+from mooring.cli.output import bytes_text, out, show_json, show_table
+
+
+def info(
+    uri: Uri,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every byte and compare it with the manifest.")
+    ] = False,
+    tracking_uri: TrackingUri = None,
+    json: Json = False,
+) -> None:
+    """Show source, commit, prompt, defaults, files, hashes and requirements of a packaged model.
+
+    [bold]Examples[/]
+
+    mooring info models:/demo@champion
+
+    mooring info models:/demo/1 --verify --json
+    """
+    from mooring.api.info import info as report_on
+
+    report = report_on(uri, tracking_uri=tracking_uri, verify_hashes=verify)
+    if json:
+        show_json(report.to_dict())
+        return
+    manifest = report.manifest
+    facts, origin = manifest.facts, manifest.origin
+    rows: dict[str, Any] = {
+        "version": report.version or "not registered",
+        "source": f"{origin.kind}: {origin.name}",
+        "commit": origin.commit or "none",
+        "architecture": f"{facts.architecture} ({facts.model_type})",
+        "parameters": f"{facts.parameters:,}",
+        "own code": "yes, trusted at packaging" if facts.own_code else "no",
+        "context": f"{manifest.context_length:,} tokens",
+        "precision": manifest.dtype,
+        "prompt format": manifest.prompt.kind,
+        "digest": manifest.digest,
+        "packaged by": f"Mooring {manifest.mooring_version}",
+        "requirements": "\n".join(manifest.requirements),
+        "defaults": "\n".join(f"{key} = {value}" for key, value in manifest.defaults.items()),
+    }
+    show_table(report.name, rows)
+    out.print("\n[bold]The prompt as the model sees it[/]")
+    out.print(report.rendered_instruction, markup=False, highlight=False)
+    files = Table(title="Files", title_justify="left")
+    for column in ("path", "size", "sha256"):
+        files.add_column(column, overflow="fold")
+    for file in manifest.files:
+        files.add_row(file.path, bytes_text(file.size), file.sha256)
+    out.print(files)

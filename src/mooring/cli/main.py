@@ -1,0 +1,71 @@
+"""The `mooring` command: its verbs, and how every failure ends."""
+
+import os
+import sys
+
+import typer
+
+import mooring
+from mooring.cli.chat import chat
+from mooring.cli.info import info
+from mooring.cli.output import fail
+from mooring.cli.package import package
+from mooring.cli.plan import plan
+from mooring.cli.predict import predict
+from mooring.cli.serve import serve
+from mooring.errors import InvalidInput, MooringError
+
+EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="mooring",
+    help="Package any Hugging Face causal language model as one MLflow model, and serve it.",
+    epilog="Start with: mooring package demo --name demo --alias champion",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "MOORING"},
+)
+for verb in (plan, package, serve, predict, chat, info):
+    app.command()(verb)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"mooring {mooring.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _mooring(
+    version: bool = typer.Option(
+        False,
+        "--version",
+        help="Show the version and exit.",
+        callback=_show_version,
+        is_eager=True,
+        allow_from_autoenv=False,
+    ),
+) -> None:
+    """Package any Hugging Face causal language model as one MLflow model, and serve it."""
+
+
+def main() -> None:
+    """Run the command line; exit 2 for wrong use, 1 for failure, 130 when interrupted."""
+    as_json = "--json" in sys.argv
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    try:
+        app()
+    except KeyboardInterrupt:
+        fail(InterruptedByUser("Interrupted."), as_json=as_json)
+        sys.exit(EXIT_INTERRUPTED)
+    except MooringError as error:
+        fail(error, as_json=as_json)
+        sys.exit(EXIT_USAGE if isinstance(error, InvalidInput) else EXIT_FAILURE)
+
+
+class InterruptedByUser(MooringError):
+    """Ctrl-C."""
+
+    code = "interrupted"

@@ -1,0 +1,63 @@
+"""Options that several verbs share, and how their texts become values."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from mooring.errors import InvalidInput
+
+Uri = Annotated[
+    str,
+    typer.Argument(
+        help="models:/NAME@ALIAS, models:/NAME/VERSION, another artifact URI, or a folder."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(
+        help="MLflow tracking server or store; MLflow's own choice if not given.",
+        envvar="MLFLOW_TRACKING_URI",
+        show_envvar=True,
+    ),
+]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--param", "-p", metavar="NAME=VALUE", help="A sampling parameter, e.g. temperature=0."
+    ),
+]
+
+
+def named_values(pairs: Sequence[str] | None, option: str) -> dict[str, Any]:
+    """Return `NAME=VALUE` texts as a mapping, each value read as JSON where it is JSON."""
+    values = {}
+    for pair in pairs or ():
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise InvalidInput(
+                f"{option} takes NAME=VALUE. Given: {pair[:60]!r}. For example: "
+                f"{option} temperature=0.1"
+            )
+        values[name] = _json_or_text(text)
+    return values
+
+
+def named_texts(pairs: Sequence[str] | None, option: str) -> dict[str, str]:
+    """Return `KEY=VALUE` texts as a mapping of texts."""
+    texts = {}
+    for pair in pairs or ():
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise InvalidInput(f"{option} takes KEY=VALUE. Given: {pair[:60]!r}.")
+        texts[name] = text
+    return texts
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

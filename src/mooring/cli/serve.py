@@ -1,0 +1,64 @@
+"""`mooring serve`: the OpenAI API and MLflow's scoring protocol on one port."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from mooring.cli.options import TrackingUri, Uri
+from mooring.cli.output import plain_notes
+
+
+def serve(
+    uri: Uri,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    served_model_name: Annotated[
+        list[str] | None,
+        typer.Option(help="A further name clients may call the model by; may be repeated."),
+    ] = None,
+    engine: Annotated[
+        Literal["auto", "transformers", "echo"], typer.Option(help="What generates the tokens.")
+    ] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where the model runs.")
+    ] = "auto",
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Precision; what the artifact says if not given."),
+    ] = None,
+    max_context: Annotated[
+        int | None, typer.Option(min=1, help="Shorten the model's context to this many tokens.")
+    ] = None,
+    max_running: Annotated[int, typer.Option(min=1, help="Sequences generated at once.")] = 32,
+    max_waiting: Annotated[int, typer.Option(min=0, help="Sequences that may wait.")] = 64,
+    max_body_bytes: Annotated[int, typer.Option(min=1024, help="Largest request.")] = 1_000_000,
+    drain_seconds: Annotated[
+        float, typer.Option(min=0, help="Time for running requests after a stop signal.")
+    ] = 30.0,
+    tracking_uri: TrackingUri = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Write start-up lines as JSON on stderr.")
+    ] = False,
+) -> None:
+    """Serve a packaged model: OpenAI's routes under /v1 and MLflow's /invocations.
+
+    [bold]Examples[/]
+
+    mooring serve models:/demo@champion
+
+    mooring serve models:/demo/1 --port 9000 --served-model-name gpt-demo
+    """
+    from mooring.api.serve import serve as serve_model
+    from mooring.settings import EngineSettings, ServerSettings, ServiceLimits
+
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        served_model_names=tuple(served_model_name or ()),
+        max_body_bytes=max_body_bytes,
+        drain_seconds=drain_seconds,
+        engine=EngineSettings(engine, device, dtype, max_context, max_running),
+        limits=ServiceLimits(max_waiting=max_waiting),
+    )
+    code = serve_model(uri, settings, tracking_uri=tracking_uri, watcher=plain_notes(as_json=json))
+    raise typer.Exit(code)

@@ -1,0 +1,156 @@
+"""From a model URI to a verified folder here, copying nothing where the store is local."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from mooring.errors import ModelNotFound
+from mooring.registry import check_reachable, registry_failure
+from mooring.spec.manifest import MANIFEST_PATH, SNAPSHOT_FOLDER, Manifest
+
+if TYPE_CHECKING:
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
+CACHE_FOLDER = Path("~/.cache/mooring/bundles").expanduser()
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A packaged model on this machine; `name` and `version` are the registry's where known."""
+
+    folder: Path
+    manifest: Manifest
+    name: str
+    version: str | None
+    created: int
+
+    @property
+    def snapshot(self) -> Path:
+        """The folder with weights, tokenizer and configuration."""
+        return self.folder / SNAPSHOT_FOLDER
+
+
+def open_bundle(
+    uri: str,
+    *,
+    tracking_uri: str | None = None,
+    cache: Path = CACHE_FOLDER,
+    verify_hashes: bool = False,
+) -> Bundle:
+    """Return the bundle behind a folder, `models:/name@alias`, `models:/name/1`, `runs:/` or other
+    artifact URI.
+
+    A local store is used in place. A remote artifact is downloaded once into `cache` and verified
+    in full. Raises `ModelNotFound`, `RegistryUnreachable` or `CorruptArtifact`.
+    """
+    if not is_uri(uri):
+        return open_folder(Path(uri).expanduser(), verify_hashes=verify_hashes)
+    check_reachable(tracking_uri)
+    with registry_failure(f"find {uri}"), _tracking(tracking_uri):
+        repository, name, version = _repository(uri)
+        folder = _local_folder(repository) or _download(repository, cache)
+    return open_folder(folder, name=name, version=version, verify_hashes=verify_hashes)
+
+
+def is_uri(text: str) -> bool:
+    """Whether `text` is an artifact URI rather than a folder."""
+    return "://" in text or text.startswith(("models:", "runs:", "mlflow-artifacts:", "file:"))
+
+
+def read_manifest(uri: str, *, tracking_uri: str | None = None) -> Manifest:
+    """Return only the manifest of a packaged model: no weights are downloaded."""
+    if not is_uri(uri):
+        return Manifest.read(Path(uri).expanduser() / MANIFEST_PATH)
+    check_reachable(tracking_uri)
+    with registry_failure(f"find {uri}"), _tracking(tracking_uri), TemporaryDirectory() as scratch:
+        repository, _, _ = _repository(uri)
+        folder = _local_folder(repository)
+        if folder is not None:
+            return Manifest.read(folder / MANIFEST_PATH)
+        return Manifest.read(Path(repository.download_artifacts(MANIFEST_PATH, scratch)))
+
+
+def open_folder(
+    folder: Path,
+    *,
+    name: str | None = None,
+    version: str | None = None,
+    verify_hashes: bool = False,
+) -> Bundle:
+    """Return the bundle in an artifact folder after checking its files against the manifest."""
+    import yaml
+
+    try:
+        described = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
+        created = int((folder / "MLmodel").stat().st_mtime)
+    except (OSError, yaml.YAMLError):
+        raise ModelNotFound(
+            f"A packaged model must be a folder with an MLmodel file. Given: {folder}. "
+            "Package one with `mooring package`, or give a URI such as models:/NAME@ALIAS."
+        ) from None
+    manifest = Manifest.read(folder / MANIFEST_PATH)
+    manifest.verify(folder / SNAPSHOT_FOLDER, hashes=verify_hashes)
+    return Bundle(folder, manifest, name or described["artifact_path"], version, created)
+
+
+def _repository(uri: str) -> "tuple[ArtifactRepository, str | None, str | None]":
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
+    from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
+
+    if uri.startswith("models:"):
+        found = ModelsArtifactRepository(uri)
+        version = None if found.model_version is None else str(found.model_version)
+        return found.repo, found.model_name, version
+    if uri.startswith("runs:"):
+        return get_artifact_repository(RunsArtifactRepository.get_underlying_uri(uri)), None, None
+    return get_artifact_repository(uri), None, None
+
+
+def _local_folder(repository: "ArtifactRepository") -> Path | None:
+    from mlflow.utils.file_utils import local_file_uri_to_path
+    from mlflow.utils.uri import is_local_uri
+
+    uri = repository.artifact_uri
+    if not is_local_uri(uri, is_tracking_or_registry_uri=False):
+        return None
+    return Path(local_file_uri_to_path(uri))
+
+
+def _download(repository: "ArtifactRepository", cache: Path) -> Path:
+    """Download beside the final place and rename, so that a cached bundle is always whole."""
+    final = cache / hashlib.sha256(repository.artifact_uri.encode()).hexdigest()[:32]
+    if final.is_dir():
+        return final
+    partial = final.with_name(f".partial-{final.name}-{os.getpid()}")
+    partial.mkdir(parents=True)
+    try:
+        repository.download_artifacts("", str(partial))
+        Manifest.read(partial / MANIFEST_PATH).verify(partial / SNAPSHOT_FOLDER, hashes=True)
+        if not final.is_dir():  # another process may have been faster
+            partial.rename(final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return final
+
+
+@contextmanager
+def _tracking(tracking_uri: str | None) -> Iterator[None]:
+    """Resolve `models:/` against `tracking_uri`, which MLflow only takes as its global setting."""
+    import mlflow
+
+    if tracking_uri is None:
+        yield
+        return
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(tracking_uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)

@@ -1,0 +1,45 @@
+"""The model's own tokenizer, as transformers loads it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from mooring.errors import BrokenSource, MissingDependency
+
+
+class TransformersTokenizer:
+    """Wraps `AutoTokenizer`, fast or slow; one call at a time, as its Rust core demands."""
+
+    def __init__(self, snapshot: Path, *, trust_remote_code: bool = False) -> None:
+        try:
+            from transformers import AutoTokenizer
+        except ImportError:
+            raise MissingDependency(
+                "Loading this tokenizer needs transformers. "
+                "Install it with: pip install 'mooring[transformers]'"
+            ) from None
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(
+                snapshot, local_files_only=True, trust_remote_code=trust_remote_code
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BrokenSource(
+                "The tokenizer cannot be loaded. Check tokenizer.json and tokenizer_config.json "
+                f"of the model ({type(error).__name__})."
+            ) from error
+        self._lock = Lock()
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Return the token ids of `text`, with the model's own begin tokens if asked."""
+        with self._lock:
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        return ids
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of `token_ids` without special tokens, spaces left as they are."""
+        with self._lock:
+            text: str = self._tokenizer.decode(
+                list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        return text

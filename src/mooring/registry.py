@@ -1,0 +1,81 @@
+"""MLflow's tracking server and registry, with clear errors: names, reachability, refusals."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mooring.errors import ModelNotFound, MooringError, RegistryError, RegistryUnreachable
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,199}")
+_ALIAS = re.compile(r"(?!latest$)(?!v\d+$)[A-Za-z0-9_-]{1,255}", re.IGNORECASE)
+
+_ANSWER_SECONDS = 5.0
+
+
+def check_model_name(name: str) -> None:
+    """Raise `RegistryError` unless MLflow will take `name` and no path can be made of it."""
+    if not _NAME.fullmatch(name) or ".." in name or name != name.strip():
+        raise RegistryError(
+            "A model name must have 1 to 200 letters, digits, spaces, '.', '_' or '-', and begin "
+            f"with a letter or digit. Given: {name[:80]!r}. Choose another --name.",
+            param="name",
+        )
+
+
+def check_alias(alias: str) -> None:
+    """Raise `RegistryError` unless MLflow will take `alias`."""
+    if not _ALIAS.fullmatch(alias):
+        raise RegistryError(
+            "An alias must have 1 to 255 letters, digits, '_' or '-', and be neither 'latest' nor "
+            f"like 'v1'. Given: {alias[:80]!r}. Choose another --alias.",
+            param="alias",
+        )
+
+
+def check_reachable(tracking_uri: str | None) -> None:
+    """Raise `RegistryUnreachable` at once if the tracking server does not answer.
+
+    MLflow itself would retry in silence for minutes. Stores that are no server are not asked.
+    """
+    import httpx
+    import mlflow
+
+    uri = tracking_uri or mlflow.get_tracking_uri()
+    if not uri.startswith(("http://", "https://")):
+        return
+    try:
+        httpx.get(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL):
+        raise RegistryUnreachable(
+            f"The tracking server must answer within {_ANSWER_SECONDS:g} s. Given: {uri}. "
+            "Start it or choose another --tracking-uri."
+        ) from None
+
+
+@contextmanager
+def registry_failure(action: str) -> Iterator[None]:
+    """Turn MLflow's errors in the block into ours; `action` completes "MLflow could not ..."."""
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MooringError:
+        raise
+    except MlflowException as error:
+        raise _translated(action, error.error_code, error.message) from None
+    except (requests.RequestException, ConnectionError):
+        raise RegistryUnreachable(
+            f"MLflow could not {action}: the tracking server stopped answering. Try again."
+        ) from None
+
+
+def _translated(action: str, code: str, message: str) -> RegistryError:
+    reason = message.strip().splitlines()[0] if message.strip() else code
+    if code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND") or "not found" in reason:
+        return ModelNotFound(f"MLflow could not {action}: {reason}")
+    if "Max retries exceeded" in reason or "Connection refused" in reason:
+        return RegistryUnreachable(
+            f"MLflow could not {action}: the tracking server does not answer. Try again."
+        )
+    return RegistryError(f"MLflow could not {action}: {reason}")

@@ -1,0 +1,65 @@
+"""What many tests share: a store of their own and the demo model packaged in it."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import mooring
+from mooring.api.package import PackagedModel
+
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A sqlite tracking store with an artifact folder, away from the working directory."""
+
+    tracking_uri: str
+    artifacts: Path
+    experiment: str = "tests"
+
+    @classmethod
+    def create(cls, folder: Path) -> "Store":
+        from mlflow import MlflowClient
+
+        store = cls(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts")
+        MlflowClient(store.tracking_uri).create_experiment(
+            store.experiment, artifact_location=store.artifacts.as_uri()
+        )
+        return store
+
+    def package(self, source: str, name: str, **values: object) -> PackagedModel:
+        """Package into this store; `values` go to the spec, `alias` to the registry."""
+        alias = values.pop("alias", None)
+        return mooring.package(
+            mooring.ModelSpec.model_validate({"source": source, **values}),
+            name=name,
+            alias=None if alias is None else str(alias),
+            experiment=self.experiment,
+            tracking_uri=self.tracking_uri,
+        )
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """Make one store for the whole run, and MLflow's current one."""
+    import mlflow
+
+    store = Store.create(tmp_path_factory.mktemp("store"))
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(store.tracking_uri)
+    os.environ["MLFLOW_TRACKING_URI"] = store.tracking_uri
+    yield store
+    del os.environ["MLFLOW_TRACKING_URI"]
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="session")
+def demo(store: Store) -> PackagedModel:
+    """Package the demo model, with the alias champion."""
+    return store.package("demo", "demo", alias="champion")
