@@ -1,0 +1,240 @@
+"""The transformers engine: sampling per request, and failures that stay where they belong."""
+
+import gc
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from mooring.engines.contract import Engine
+from mooring.engines.transformers import TransformersEngine
+from mooring.errors import MooringError, RequestFailed, UnsafeSource
+from mooring.generation import Failed, Finished
+from mooring.settings import EngineSettings
+from tests.engines.conftest import EngineOf, SnapshotOf
+from tests.engines.driving import Answer, ask, engine_threads
+from tests.models import CONTEXT_LENGTH, END
+
+POISON = 250
+PROMPT = [5, 6, 7, 80]
+
+
+@pytest.fixture
+def engine(transformers_engine: EngineOf) -> Engine:
+    engine: Engine = transformers_engine("llama")
+    return engine
+
+
+def greedy(engine: Engine, prompt: list[int] = PROMPT, count: int = 12) -> list[int]:
+    return ask(engine, prompt, max_tokens=count, ignore_eos=True).wait().tokens
+
+
+def test_tells_what_it_runs(snapshot_of: SnapshotOf) -> None:
+    engine = TransformersEngine(
+        snapshot_of("llama"),
+        EngineSettings(device="cpu", dtype="bfloat16", context_length=100, max_running=3),
+        context_length=CONTEXT_LENGTH,
+        end_token_ids=(END,),
+    )
+    capabilities = engine.start()
+    engine.close()
+    assert capabilities.name == "transformers"
+    assert capabilities.version == transformers.__version__
+    assert (capabilities.device, capabilities.precision) == ("cpu", "bfloat16")
+    assert (capabilities.context_length, capabilities.max_running) == (100, 3)
+
+
+def test_settings_cannot_lengthen_the_context(snapshot_of: SnapshotOf) -> None:
+    settings = EngineSettings(device="cpu", context_length=10 * CONTEXT_LENGTH)
+    engine = TransformersEngine(
+        snapshot_of("llama"), settings, context_length=CONTEXT_LENGTH, end_token_ids=()
+    )
+    assert engine.start().context_length == CONTEXT_LENGTH
+    engine.close()
+
+
+def test_stops_at_the_end_token_without_sending_it(engine: Engine) -> None:
+    answer = ask(engine, PROMPT, max_tokens=9, logit_bias={END: 100}).wait()
+    assert (answer.tokens, answer.end) == ([], Finished("stop"))
+
+
+def test_sends_end_tokens_if_told_to_ignore_them(engine: Engine) -> None:
+    answer = ask(engine, PROMPT, max_tokens=4, logit_bias={END: 100}, ignore_eos=True).wait()
+    assert (answer.tokens, answer.end) == ([END] * 4, Finished("length"))
+
+
+def test_stops_at_any_of_several_end_tokens(transformers_engine: EngineOf) -> None:
+    first, second = greedy(transformers_engine("llama"))[2:4]
+    engine = transformers_engine("llama", end_token_ids=(END, second, first))
+    answer = ask(engine, PROMPT, max_tokens=9).wait()
+    assert (len(answer.tokens), answer.end) == (2, Finished("stop"))
+
+
+def test_logit_bias_forces_a_token(engine: Engine) -> None:
+    answer = ask(engine, PROMPT, max_tokens=3, logit_bias={77: 100}).wait()
+    assert answer.tokens == [77, 77, 77]
+
+
+def test_repetition_penalty_equals_generate(engine: Engine, snapshot_of: SnapshotOf) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(snapshot_of("llama"))
+    expected = model.generate(
+        torch.tensor([PROMPT]), max_new_tokens=25, do_sample=False, repetition_penalty=1.8
+    )[0, len(PROMPT) :].tolist()
+    answer = ask(engine, PROMPT, max_tokens=25, repetition_penalty=1.8)
+    assert answer.wait().tokens == [token for token in expected if token != END]
+    assert answer.tokens[:20] != greedy(engine, count=20)
+
+
+def test_a_seed_repeats_whoever_shares_the_batch(engine: Engine) -> None:
+    sampled: dict[str, Any] = {
+        "max_tokens": 20,
+        "temperature": 1.5,
+        "top_p": 0.95,
+        "ignore_eos": True,
+    }
+    alone = ask(engine, PROMPT, seed=11, **sampled).wait().tokens
+    crowd = [
+        ask(engine, [number] * number, max_tokens=number, temperature=1.0, ignore_eos=True)
+        for number in range(3, 9)
+    ]
+    together = ask(engine, PROMPT, seed=11, **sampled)
+    other_seed = ask(engine, PROMPT, seed=12, **sampled)
+    unseeded = [ask(engine, PROMPT, **sampled) for _ in range(2)]
+    assert together.wait().tokens == alone
+    assert other_seed.wait().tokens != alone
+    assert unseeded[0].wait().tokens != unseeded[1].wait().tokens
+    assert [len(answer.wait().tokens) for answer in crowd] == [3, 4, 5, 6, 7, 8]
+
+
+def test_top_k_one_equals_greedy(engine: Engine) -> None:
+    answer = ask(engine, PROMPT, max_tokens=12, temperature=2.0, top_k=1, ignore_eos=True)
+    assert answer.wait().tokens == greedy(engine)
+
+
+def test_the_services_fields_change_nothing(engine: Engine) -> None:
+    answer = ask(engine, PROMPT, max_tokens=12, ignore_eos=True, n=3, stop=["a"], seed=4)
+    assert answer.wait().tokens == greedy(engine)
+
+
+Forward = Callable[..., Any]
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, harm: Callable[[torch.Tensor, Any], None]) -> None:
+    """Call `harm` with input ids and outputs of every forward pass that sees a POISON token."""
+    healthy: Forward = transformers.LlamaForCausalLM.forward
+
+    @wraps(healthy)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        outputs = healthy(self, *args, **kwargs)
+        if (kwargs["input_ids"] == POISON).any():
+            harm(kwargs["input_ids"], outputs)
+        return outputs
+
+    monkeypatch.setattr(transformers.LlamaForCausalLM, "forward", forward)
+
+
+def raise_out_of_memory(*_: Any) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB in /secret/path")
+
+
+def raise_unheard_of(*_: Any) -> None:
+    class Unheard(Exception):
+        pass
+
+    raise Unheard("in /secret/path")
+
+
+def test_a_row_without_finite_scores_fails_alone(
+    monkeypatch: pytest.MonkeyPatch, engine: Engine
+) -> None:
+    def spoil(input_ids: torch.Tensor, outputs: Any) -> None:
+        outputs.logits[(input_ids == POISON).any(-1)] = float("nan")
+
+    expected = greedy(engine), greedy(engine, [9, 10])
+    poison(monkeypatch, spoil)
+    before = ask(engine, PROMPT, max_tokens=12, ignore_eos=True)
+    poisoned = ask(engine, [5, POISON], max_tokens=12)
+    sampled = ask(engine, [POISON, 5], max_tokens=12, temperature=1.0)
+    after = ask(engine, [9, 10], max_tokens=12, ignore_eos=True)
+    for answer in (poisoned, sampled):
+        assert isinstance(answer.end, Failed)
+        assert isinstance(answer.end.error, RequestFailed)
+        assert answer.end.error.message.startswith("No token is possible")
+        assert answer.tokens == []
+    assert (before.wait().tokens, after.wait().tokens) == expected
+
+
+@pytest.mark.parametrize("harm", [raise_out_of_memory, raise_unheard_of, lambda *_: 1 / 0])
+def test_a_failing_step_fails_its_group_alone(
+    monkeypatch: pytest.MonkeyPatch,
+    engine: Engine,
+    caplog: pytest.LogCaptureFixture,
+    harm: Callable[[torch.Tensor, Any], None],
+) -> None:
+    expected = greedy(engine, count=30)
+    poison(monkeypatch, harm)
+    joined: list[Answer] = []
+
+    def invite(answer: Answer) -> None:
+        if len(answer.tokens) == 3:
+            joined.append(ask(engine, [5, POISON], max_tokens=5))
+            joined.append(ask(engine, [9, 10], max_tokens=5))
+
+    old = ask(engine, PROMPT, max_tokens=30, ignore_eos=True, on_token=invite)
+    assert old.wait().tokens == expected
+    for answer in joined:
+        assert isinstance(answer.end, Failed)
+        assert isinstance(answer.end.error, RequestFailed)
+        assert answer.end.error.message == (
+            "The model failed while generating this answer. Try again; if it fails again, "
+            "the server's log says why."
+        )
+    assert "A model step failed; its 2 requests fail." in caplog.text
+    assert greedy(engine, count=30) == expected
+    assert engine.load().running == 0
+
+
+def test_a_failure_in_the_middle_keeps_what_was_sent(
+    monkeypatch: pytest.MonkeyPatch, engine: Engine
+) -> None:
+    expected = greedy(engine)
+    poison(monkeypatch, raise_unheard_of)
+    failing = ask(engine, PROMPT, max_tokens=12, logit_bias={POISON: 0.0}, ignore_eos=True)
+    assert failing.wait().tokens == expected
+    forced = ask(engine, PROMPT, max_tokens=12, logit_bias={POISON: 100}, ignore_eos=True)
+    assert isinstance(forced.end, Failed)
+    assert forced.tokens == [POISON]
+
+
+def test_start_fails_with_an_error_of_ours(snapshot_of: SnapshotOf) -> None:
+    engine = TransformersEngine(
+        snapshot_of("remote_code"),
+        EngineSettings(device="cpu"),
+        context_length=CONTEXT_LENGTH,
+        end_token_ids=(END,),
+    )
+    with pytest.raises(UnsafeSource) as raised:
+        engine.start()
+    assert isinstance(raised.value, MooringError)
+    with pytest.raises(MooringError):
+        ask(engine, PROMPT)
+    engine.close()
+    assert engine_threads() == []
+
+
+def models_alive() -> int:
+    gc.collect()
+    return sum(type(thing) is transformers.GPT2LMHeadModel for thing in gc.get_objects())
+
+
+def test_close_frees_the_model(transformers_engine: EngineOf) -> None:
+    before = models_alive()
+    engine = transformers_engine("gpt2")
+    answer = ask(engine, PROMPT, max_tokens=200, ignore_eos=True)
+    assert models_alive() == before + 1
+    engine.close()
+    assert answer.wait()
+    assert models_alive() == before
