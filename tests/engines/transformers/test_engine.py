@@ -11,7 +11,14 @@ import transformers
 
 from mooring.engines.contract import Engine
 from mooring.engines.transformers import TransformersEngine
-from mooring.errors import MooringError, RequestFailed, UnsafeSource
+from mooring.errors import (
+    BrokenSource,
+    MissingDependency,
+    MooringError,
+    NotEnoughMemory,
+    RequestFailed,
+    UnsafeSource,
+)
 from mooring.generation import Failed, Finished
 from mooring.settings import EngineSettings
 from tests.engines.conftest import EngineOf, SnapshotOf
@@ -222,6 +229,31 @@ def test_start_fails_with_an_error_of_ours(snapshot_of: SnapshotOf) -> None:
     with pytest.raises(MooringError):
         ask(engine, PROMPT)
     engine.close()
+    assert engine_threads() == []
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "message"),
+    [
+        (RuntimeError("no kernel for this device"), BrokenSource, "no kernel for this device"),
+        (ImportError("needs flash_attn"), MissingDependency, "needs flash_attn"),
+        (MemoryError(), NotEnoughMemory, "must fit into memory"),
+        (torch.OutOfMemoryError(), NotEnoughMemory, "must fit into memory"),
+    ],
+)
+def test_a_model_that_fails_on_its_first_tokens_does_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+    transformers_engine: EngineOf,
+    raised: Exception,
+    expected: type[MooringError],
+    message: str,
+) -> None:
+    def fail(*_: Any, **__: Any) -> torch.Tensor:
+        raise raised
+
+    monkeypatch.setattr(transformers.LlamaModel, "forward", fail)
+    with pytest.raises(expected, match=message):
+        transformers_engine("llama")
     assert engine_threads() == []
 
 

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING
 from mooring.engines.contract import Capabilities
 from mooring.engines.loop import EngineLoop
 from mooring.engines.sequence import Sequence
-from mooring.engines.transformers.loader import load_model, transformers_version
+from mooring.engines.transformers.loader import (
+    errors_named,
+    load_model,
+    transformers_version,
+)
 from mooring.settings import EngineSettings
 
 if TYPE_CHECKING:
@@ -44,7 +48,8 @@ class TransformersEngine(EngineLoop):
         )
         from mooring.engines.transformers.runner import Runner
 
-        self._runner = Runner(loaded, self._end_token_ids)
+        with errors_named(self._snapshot):
+            self._runner = Runner(loaded, self._end_token_ids)
         return Capabilities(
             name="transformers",
             version=transformers_version(),

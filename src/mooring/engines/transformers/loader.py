@@ -43,7 +43,7 @@ def load_model(
     _require_transformers()
     _check_code(snapshot, trust_remote_code)
     placement = place(read_weights(snapshot), settings.device, settings.dtype or dtype)
-    with _quietly(), _errors_named(snapshot):
+    with _quietly(), errors_named(snapshot):
         model = _from_pretrained(snapshot, placement, trust_remote_code)
     return LoadedModel(
         model=model,
@@ -51,6 +51,27 @@ def load_model(
         precision=str(model.dtype).removeprefix("torch."),
         vocabulary_size=int(model.config.get_text_config(decoder=True).vocab_size),
     )
+
+
+@contextmanager
+def errors_named(snapshot: Path) -> Iterator[None]:
+    """Turn what loading a model or running its first tokens may raise into errors of ours."""
+    import torch
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except ImportError as error:
+        raise MissingDependency(
+            f"The model's code needs a package that is not installed: {error}"
+        ) from error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise NotEnoughMemory(
+            "The weights must fit into memory. Use a smaller dtype, a larger device or a "
+            "smaller model."
+        ) from error
+    except (SafetensorError, *MODEL_ERRORS) as error:
+        raise BrokenSource(f"The model in {snapshot} cannot be run: {error!r}") from error
 
 
 def transformers_version() -> str:
@@ -178,7 +199,9 @@ def _model_class(snapshot: Path, trust_remote_code: bool) -> tuple[Any, dict[str
         return transformers.AutoModelForCausalLM, {"trust_remote_code": trust_remote_code}
     model_class.register_for_auto_class("AutoModelForCausalLM")
     config_class = classes.get("AutoConfig", transformers.AutoConfig)
-    return model_class, {"config": config_class.from_pretrained(str(snapshot), local_files_only=True)}
+    return model_class, {
+        "config": config_class.from_pretrained(str(snapshot), local_files_only=True)
+    }
 
 
 def _add_generation(model: Any) -> None:
@@ -201,23 +224,3 @@ def _quietly() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-@contextmanager
-def _errors_named(snapshot: Path) -> Iterator[None]:
-    import torch
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except ImportError as error:
-        raise MissingDependency(
-            f"The model's code needs a package that is not installed: {error}"
-        ) from error
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise NotEnoughMemory(
-            "The weights must fit into memory. Use a smaller dtype, a larger device or a "
-            "smaller model."
-        ) from error
-    except (SafetensorError, *MODEL_ERRORS) as error:
-        raise BrokenSource(f"The model in {snapshot} cannot be loaded: {error}") from error

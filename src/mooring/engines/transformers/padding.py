@@ -12,7 +12,6 @@ import torch
 
 from mooring.engines.transformers.batch import Batch, forward_parameters
 from mooring.engines.transformers.loader import MODEL_ERRORS, LoadedModel
-from mooring.errors import BrokenSource
 
 logger = logging.getLogger(__name__)
 
@@ -22,12 +21,9 @@ _EXACT_TOLERANCE, _ROUNDED_TOLERANCE = 1e-3, 0.1
 
 
 def padding_is_right(loaded: LoadedModel) -> bool:
-    """Try the model on its first tokens, alone and padded; raise `BrokenSource` if it fails."""
+    """Try the model on its first tokens, alone and padded; raise what it raises alone."""
     short = _tokens(_SHORT, loaded.vocabulary_size)
-    try:
-        alone = _logits(loaded, [short])
-    except MODEL_ERRORS as error:
-        raise BrokenSource(f"The model fails on its first tokens: {error!r}") from error
+    alone = _logits(loaded, [short])
     right = _declares_padding(loaded.model) and _same_when_padded(loaded, short, alone)
     if not right:
         logger.warning("This model cannot be padded: only prompts of equal length share a batch.")
