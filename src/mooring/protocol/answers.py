@@ -166,6 +166,6 @@ def error_body(message: str, kind: str, *, param: str | None, code: str) -> dict
 
 
 def event_line(body: dict[str, Any]) -> bytes:
-    """Return one server-sent event."""
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return f"data: {text}\n\n".encode()
+    """Return one server-sent event; in ASCII, as some clients end lines at U+2028 or U+0085."""
+    text = json.dumps(body, separators=(",", ":"))
+    return f"data: {text}\n\n".encode("ascii")

@@ -1,0 +1,76 @@
+import pytest
+
+from mooring.errors import InvalidInput, InvalidJson, InvalidParameter
+from mooring.protocol.body import StrictBody, parse_body, parse_object
+
+
+class Inner(StrictBody):
+    flag: bool = False
+
+
+class Outer(StrictBody):
+    name: str
+    inner: Inner | None = None
+    items: tuple[int, ...] = ()
+
+
+def test_a_body_is_parsed() -> None:
+    body = parse_body(Outer, b'{"name": "a", "inner": {"flag": true}, "items": [1]}')
+    assert (body.name, body.inner, body.items) == ("a", Inner(flag=True), (1,))
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "param", "message"),
+    [
+        (b"{}", InvalidParameter, "name", "`name` is required."),
+        (b'{"name": 5}', InvalidParameter, "name", "`name` must be a valid string. Given: int."),
+        (b'{"name": "a", "x": 1}', InvalidParameter, "x", "Unknown field `x`. Leave it out."),
+        (b'{"name": "a", "inner": {"flag": 1}}', InvalidParameter, "inner.flag",
+         "`inner.flag` must be a valid boolean. Given: int."),
+        (b'{"name": "a", "inner": {"y": 1}}', InvalidParameter, "inner.y",
+         "Unknown field `inner.y`. Leave it out."),
+        (b'{"name": "a", "items": [1, "2"]}', InvalidParameter, "items[1]",
+         "`items[1]` must be a valid integer. Given: str."),
+        (b"[]", InvalidJson, None, "The body must be a JSON object."),
+        (b"null", InvalidJson, None, "The body must be a JSON object."),
+    ],
+)  # fmt: skip
+def test_the_first_fault_is_named(
+    body: bytes, error: type[InvalidInput], param: str | None, message: str
+) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        parse_body(Outer, body)
+    assert type(raised.value) is error
+    assert (raised.value.param, raised.value.message) == (param, message)
+
+
+BROKEN = {
+    "empty": b"",
+    "cut": b'{"name": "secret pas',
+    "deep": b'{"name":' + b"[" * 100_000,
+    "long number": b'{"name":' + b"9" * 5000 + b"}",
+    "lone surrogate": b'{"name":"\\ud800"}',
+    "invalid utf-8": b'{"name":"\xff"}',
+    "byte order mark": b"\xef\xbb\xbf{}",
+}
+
+
+@pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN)
+def test_what_is_not_json_is_refused_without_repeating_it(body: bytes) -> None:
+    for parse in (lambda: parse_body(Outer, body), lambda: parse_object(body)):
+        with pytest.raises(InvalidJson, match=r"^The body must be valid JSON: ") as raised:
+            parse()
+        assert "secret" not in raised.value.message
+        assert len(raised.value.message) < 120
+
+
+def test_an_object_may_have_any_fields() -> None:
+    assert parse_object(b'{"a": 1, "b": [null]}') == {"a": 1, "b": [None]}
+    with pytest.raises(InvalidJson, match="must be a JSON object"):
+        parse_object(b'"a"')
+
+
+def test_a_path_is_shown_but_not_at_length() -> None:
+    with pytest.raises(InvalidParameter) as raised:
+        parse_body(Outer, b'{"name": "a", "' + b"x" * 9000 + b'": 1}')
+    assert len(raised.value.message) < 150
