@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    RevisionResolutionError,
     SafetensorsParsingError,
 )
 from huggingface_hub.utils.tqdm import tqdm
@@ -52,16 +53,12 @@ class HubModel:
 
 
 def find_model(model_id: str, revision: str | None) -> HubModel:
-    """Ask the hub for the commit of a revision and its files."""
+    """Ask the hub for the commit of a revision, which the cache remembers, and for its files."""
     with _hub_errors(model_id, revision):
-        info = HfApi().model_info(model_id, revision=revision, files_metadata=True)
-    if info.sha is None:
-        raise HubUnreachable(
-            f"The hub at {constants.ENDPOINT} gave no commit for {model_id!r}. "
-            "Check HF_ENDPOINT: it must be the address of a Hugging Face hub."
-        )
+        commit = HfApi().resolve_revision(model_id, revision=revision).resolved
+        info = HfApi().model_info(model_id, revision=commit, files_metadata=True)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-    return HubModel(model_id, revision, info.sha, sizes)
+    return HubModel(model_id, revision, commit, sizes)
 
 
 def download(model: HubModel, names: Sequence[str], *, show_progress: bool) -> Path:
@@ -157,11 +154,18 @@ def _hub_errors(model_id: str, revision: str | None) -> Iterator[None]:
             "A source must be `demo`, an existing folder or a hub id `owner/name`. "
             f"Given: {model_id[:80]!r}."
         ) from None
+    except RevisionResolutionError as error:
+        raise _translated(error.__cause__ or error, model_id) from None
     except (OSError, _TransportError) as error:
         raise _translated(error, model_id) from None
+    except (ValueError, TypeError, LookupError):
+        raise HubUnreachable(
+            f"{constants.ENDPOINT} answers, but not as a Hugging Face hub. "
+            "Check HF_ENDPOINT and whether a proxy stands in between."
+        ) from None
 
 
-def _translated(error: Exception, model_id: str) -> MooringError:
+def _translated(error: BaseException, model_id: str) -> MooringError:
     if isinstance(error, HfHubHTTPError):
         return _refused(error.response.status_code, model_id)
     if isinstance(error, OfflineModeIsEnabled):
@@ -171,10 +175,10 @@ def _translated(error: Exception, model_id: str) -> MooringError:
         )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return _no_space("the disk became full")
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
         return SourceError(
-            f"The hub cache {constants.HF_HUB_CACHE} must be writable. "
-            "Change its permissions or set HF_HOME to another folder."
+            f"The hub cache {constants.HF_HUB_CACHE} must be a folder that can be written. "
+            f"Given: {error.strerror}. Change that or set HF_HOME to another folder."
         )
     return HubUnreachable(
         f"The hub at {constants.ENDPOINT} broke off or does not answer, and {model_id!r} is not "
