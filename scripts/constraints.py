@@ -10,7 +10,9 @@ OWN = {"mooring", "pip", "setuptools", "wheel"}
 def main() -> None:
     """Write one `name==version` line per distribution, without local version tags."""
     installed = {d.metadata["Name"].lower(): d.version.partition("+")[0] for d in distributions()}
-    lines = [f"{name}=={version}\n" for name, version in sorted(installed.items()) if name not in OWN]
+    lines = [
+        f"{name}=={version}\n" for name, version in sorted(installed.items()) if name not in OWN
+    ]
     TARGET.write_text(
         "# The versions that Mooring is tested with. Written by `make constraints`.\n"
         + "".join(lines)

@@ -1,8 +1,12 @@
 """What many tests share: a store of their own and the demo model packaged in it."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,9 +29,11 @@ class Store:
 
     @classmethod
     def create(cls, folder: Path) -> "Store":
+        """Make a store in `folder`, from the tables of an empty one: MLflow takes seconds."""
         from mlflow import MlflowClient
 
         store = cls(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts")
+        shutil.copyfile(_empty_database(), folder / "mlflow.db")
         MlflowClient(store.tracking_uri).create_experiment(
             store.experiment, artifact_location=store.artifacts.as_uri()
         )
@@ -43,6 +49,16 @@ class Store:
             experiment=self.experiment,
             tracking_uri=self.tracking_uri,
         )
+
+
+@cache
+def _empty_database() -> Path:
+    from mlflow import MlflowClient
+
+    database = Path(tempfile.mkdtemp(prefix="mooring-tests-")) / "empty.db"
+    atexit.register(shutil.rmtree, database.parent)
+    MlflowClient(f"sqlite:///{database}").search_experiments()
+    return database
 
 
 @pytest.fixture(scope="session")

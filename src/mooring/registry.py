@@ -1,5 +1,6 @@
 """MLflow's tracking server and registry, with clear errors: names, reachability, refusals."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,3 +80,22 @@ def _translated(action: str, code: str, message: str) -> RegistryError:
             f"MLflow could not {action}: the tracking server does not answer. Try again."
         )
     return RegistryError(f"MLflow could not {action}: {reason}")
+
+
+@contextmanager
+def using_tracking_uri(tracking_uri: str | None) -> Iterator[None]:
+    """Make `tracking_uri` MLflow's current one: much of MLflow knows no other way to be told.
+
+    None leaves MLflow's own choice. The setting is the whole process's while the block runs.
+    """
+    import mlflow
+
+    if tracking_uri is None:
+        yield
+        return
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(tracking_uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)

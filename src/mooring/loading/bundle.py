@@ -3,15 +3,13 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from mooring.errors import ModelNotFound
-from mooring.registry import check_reachable, registry_failure
+from mooring.registry import check_reachable, registry_failure, using_tracking_uri
 from mooring.spec.manifest import MANIFEST_PATH, SNAPSHOT_FOLDER, Manifest
 
 if TYPE_CHECKING:
@@ -52,7 +50,7 @@ def open_bundle(
     if not is_uri(uri):
         return open_folder(Path(uri).expanduser(), verify_hashes=verify_hashes)
     check_reachable(tracking_uri)
-    with registry_failure(f"find {uri}"), _tracking(tracking_uri):
+    with registry_failure(f"find {uri}"), using_tracking_uri(tracking_uri):
         repository, name, version = _repository(uri)
         folder = _local_folder(repository) or _download(repository, cache)
     return open_folder(folder, name=name, version=version, verify_hashes=verify_hashes)
@@ -68,7 +66,11 @@ def read_manifest(uri: str, *, tracking_uri: str | None = None) -> Manifest:
     if not is_uri(uri):
         return Manifest.read(Path(uri).expanduser() / MANIFEST_PATH)
     check_reachable(tracking_uri)
-    with registry_failure(f"find {uri}"), _tracking(tracking_uri), TemporaryDirectory() as scratch:
+    with (
+        registry_failure(f"find {uri}"),
+        using_tracking_uri(tracking_uri),
+        TemporaryDirectory() as scratch,
+    ):
         repository, _, _ = _repository(uri)
         folder = _local_folder(repository)
         if folder is not None:
@@ -138,19 +140,3 @@ def _download(repository: "ArtifactRepository", cache: Path) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return final
-
-
-@contextmanager
-def _tracking(tracking_uri: str | None) -> Iterator[None]:
-    """Resolve `models:/` against `tracking_uri`, which MLflow only takes as its global setting."""
-    import mlflow
-
-    if tracking_uri is None:
-        yield
-        return
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(tracking_uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before)

@@ -19,6 +19,7 @@ from mooring.registry import (
     check_model_name,
     check_reachable,
     registry_failure,
+    using_tracking_uri,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +67,11 @@ def publish(
     from mlflow import MlflowClient
 
     client = MlflowClient(publication.tracking_uri, publication.tracking_uri)
-    with registry_failure("publish the model"), _undo_on_failure() as undo:
+    with (
+        registry_failure("publish the model"),
+        using_tracking_uri(publication.tracking_uri),
+        _undo_on_failure() as undo,
+    ):
         logged = _create_logged_model(client, plan, publication)
         undo.append(lambda: _delete_logged_model(client, logged))
         lineage = Lineage(logged.model_id, publication.run_id)

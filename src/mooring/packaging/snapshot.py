@@ -60,7 +60,7 @@ def local_snapshot(spec: ModelSpec) -> Snapshot | None:
         folder, origin = demo.snapshot_path(), Origin(kind="demo", name=DEMO_SOURCE)
     elif spec.source.startswith(("/", "./", "../", "~")) or Path(spec.source).is_dir():
         folder = Path(spec.source).expanduser().resolve()
-        origin = Origin(kind="folder", name=str(folder))
+        origin = Origin(kind="folder", name=folder.resolve().name)
     else:
         return None
     if spec.revision is not None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from mooring.spec.manifest import SNAPSHOT_FOLDER
 
 if TYPE_CHECKING:
     from mlflow.models import Model
+
+UPLOADS_AT_ONCE = 8
 
 Progress = Callable[[int], None]
 Write = Callable[[Path, Placement, Progress], "Model"]
@@ -74,16 +77,26 @@ class ArtifactStore:
         return model
 
     def _upload(self, write: Write, progress: Progress) -> "Model":
-        """Upload file by file, snapshot files through links to where they are."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        repository = get_artifact_repository(self.location, tracking_uri=self.tracking_uri)
+        """Upload file by file, several at once, snapshot files through links to where they are."""
         with TemporaryDirectory(prefix="mooring-") as scratch:
             staged = Path(scratch) / "model"
             model = write(staged, "point", lambda _: None)
-            for path in sorted(path for path in staged.rglob("*") if path.is_file()):
-                below = path.parent.relative_to(staged).as_posix()
-                repository.log_artifact(str(path), None if below == "." else below)
-                if path.is_relative_to(staged / SNAPSHOT_FOLDER):
-                    progress(path.stat().st_size)
+            files = sorted(path for path in staged.rglob("*") if path.is_file())
+            with ThreadPoolExecutor(UPLOADS_AT_ONCE) as pool:
+                uploads = [pool.submit(self._upload_file, staged, file) for file in files]
+                try:
+                    for upload in as_completed(uploads):
+                        progress(upload.result())
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
         return model
+
+    def _upload_file(self, staged: Path, file: Path) -> int:
+        """Upload one file; return its size if it belongs to the snapshot, else 0."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        repository = get_artifact_repository(self.location, tracking_uri=self.tracking_uri)
+        below = file.parent.relative_to(staged).as_posix()
+        repository.log_artifact(str(file), None if below == "." else below)
+        return file.stat().st_size if file.is_relative_to(staged / SNAPSHOT_FOLDER) else 0
