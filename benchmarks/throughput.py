@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import Queue
 
@@ -109,9 +110,9 @@ def measure_model(
         work = work_list(count, model.config.vocab_size)
         plain, ours = [], []
         for run in range(options.runs + 1):
-            plain_answers, plain_seconds = timed(lambda: one_after_another(model, work))
+            plain_answers, plain_seconds = timed(partial(one_after_another, model, work))
             progress.advance(task)
-            our_answers, our_seconds = timed(lambda: side_by_side(engine, work))
+            our_answers, our_seconds = timed(partial(side_by_side, engine, work))
             progress.advance(task)
             if plain_answers != our_answers:
                 sys.exit(f"{name}: the tokens differ at concurrency {count}.")
@@ -137,7 +138,8 @@ def one_after_another(model: torch.nn.Module, work: list[Work]) -> Answers:
         ids = torch.tensor([item.prompt])
         out = model.generate(  # type: ignore[operator]
             ids, attention_mask=torch.ones_like(ids), do_sample=False, use_cache=True,
-            min_new_tokens=item.tokens, max_new_tokens=item.tokens, pad_token_id=0, eos_token_id=None,
+            min_new_tokens=item.tokens, max_new_tokens=item.tokens,
+            pad_token_id=0, eos_token_id=None,
         )  # fmt: skip
         answers.append(out[0, len(item.prompt) :].tolist())
     return answers

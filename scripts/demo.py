@@ -1,5 +1,6 @@
 """The whole journey on the bundled model: package, register, serve, ask, say what to do next."""
 
+import json
 import os
 import signal
 import subprocess
@@ -29,12 +30,19 @@ def main() -> None:
         console.print(f"\n[bold]{QUESTION}[/]")
         text, tokens = ask_with_openai(url)
         ask_with_mlflow(url, text, tokens)
+    show_next_steps()
+
+
+def show_next_steps() -> None:
+    """Print how to keep the server running and how to talk with it."""
+    body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": QUESTION}]})
     console.print("\nKeep it running with [bold]make serve[/], then:\n")
     console.print(
         "  curl localhost:8000/v1/chat/completions -H 'Content-Type: application/json' \\\n"
-        f"""    -d '{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}'"""
+        f"    -d '{body}'\n"
+        f"  .venv/bin/mooring chat {URI}",
+        markup=False,
     )
-    console.print(f"  .venv/bin/mooring chat {URI}")
 
 
 def package_once() -> None:
