@@ -1,0 +1,253 @@
+import asyncio
+import json
+import re
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from mooring.engines.echo import EchoSettings
+from mooring.generation import GenerationRequest
+from tests.http.serving import LABEL, Running, running_server
+
+TEXT = "héllo wörld €😀!"
+ECHO = f"user:{TEXT}\n"
+MESSAGES: Any = [{"role": "user", "content": TEXT}]
+
+
+def events_of(response: httpx.Response) -> list[str]:
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert response.headers["cache-control"] == "no-cache, no-transform"
+    assert response.headers["x-accel-buffering"] == "no"
+    parts = response.text.split("\n\n")
+    assert parts.pop() == ""
+    assert all(part.startswith("data: ") and "\n" not in part for part in parts)
+    return [part.removeprefix("data: ") for part in parts]
+
+
+def test_a_chat_is_answered(echo: Running) -> None:
+    answer = echo.openai.chat.completions.create(model="demo", messages=MESSAGES)
+    (choice,) = answer.choices
+    assert choice.message.content == ECHO
+    assert (choice.finish_reason, choice.message.role, choice.logprobs) == (
+        "stop", "assistant", None,
+    )  # fmt: skip
+    assert answer.usage is not None
+    tokens = len(ECHO.encode())
+    assert answer.usage.to_dict() == {
+        "prompt_tokens": tokens, "completion_tokens": tokens, "total_tokens": 2 * tokens,
+    }  # fmt: skip
+    assert re.fullmatch(r"chatcmpl-[0-9a-f]{32}", answer.id)
+    assert (answer.model, answer.system_fingerprint) == ("demo", "mooring-0123456789ab")
+
+
+def test_a_chat_is_streamed(echo: Running) -> None:
+    chunks = list(
+        echo.openai.chat.completions.create(
+            model="org/champion",
+            messages=MESSAGES,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    first, *texts, last, usage = chunks
+    assert first.choices[0].delta.to_dict() == {
+        "role": "assistant", "content": "", "refusal": None,
+    }  # fmt: skip
+    assert [chunk.choices[0].finish_reason for chunk in texts] == [None] * len(texts)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in texts) == ECHO
+    assert len(texts) == len(ECHO)
+    assert (last.choices[0].finish_reason, last.choices[0].delta.to_dict()) == ("stop", {})
+    assert usage.choices == []
+    assert usage.usage is not None
+    assert usage.usage.completion_tokens == len(ECHO.encode())
+    assert {chunk.id for chunk in chunks} == {first.id}
+    assert all(chunk.usage is None for chunk in chunks[:-1])
+    assert first.model == "org/champion"
+
+
+def test_the_bytes_of_a_stream(echo: Running) -> None:
+    body = {"model": "demo", "prompt": "ab", "stream": True}
+    *chunks, done = events_of(echo.post("/v1/completions", body))
+    assert done == "[DONE]"
+    parsed = [json.loads(chunk) for chunk in chunks]
+    assert [chunk["choices"][0]["text"] for chunk in parsed] == ["a", "b", ""]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in parsed] == [None, None, "stop"]
+    assert all("usage" not in chunk for chunk in parsed)
+    assert {chunk["object"] for chunk in parsed} == {"text_completion"}
+
+
+def test_both_clients_work_asynchronously(echo: Running) -> None:
+    async def ask() -> tuple[str | None, str]:
+        async with echo.async_openai as client:
+            whole, stream = await asyncio.gather(
+                client.chat.completions.create(model="demo", messages=MESSAGES),
+                client.chat.completions.create(model="demo", messages=MESSAGES, stream=True),
+            )
+            parts = [chunk.choices[0].delta.content or "" async for chunk in stream]
+        return whole.choices[0].message.content, "".join(parts)
+
+    assert asyncio.run(ask()) == (ECHO, ECHO)
+
+
+def test_many_clients_get_their_own_answers(slow: Running) -> None:
+    async def ask(client: openai.AsyncOpenAI, number: int) -> str:
+        stream = await client.chat.completions.create(
+            model="demo", messages=[{"role": "user", "content": f"{number}"}], stream=True
+        )
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    async def ask_all() -> list[str]:
+        async with slow.async_openai as client:
+            return await asyncio.gather(*(ask(client, number) for number in range(20)))
+
+    assert asyncio.run(ask_all()) == [f"user:{number}\n" for number in range(20)]
+
+
+def test_completions_of_several_prompts_with_n(echo: Running) -> None:
+    answer = echo.openai.completions.create(model="demo", prompt=["ab", "€"], n=2)
+    assert [(c.index, c.text, c.finish_reason) for c in answer.choices] == [
+        (0, "ab", "stop"), (1, "ab", "stop"), (2, "€", "stop"), (3, "€", "stop"),
+    ]  # fmt: skip
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (7, 14)
+    assert answer.id.startswith("cmpl-")
+
+
+def test_a_stream_of_several_choices(echo: Running) -> None:
+    stream = echo.lenient_openai.completions.create(
+        model="demo", prompt=["ab", "€"], n=2, stream=True
+    )
+    texts = dict.fromkeys(range(4), "")
+    ends = []
+    for chunk in stream:
+        (choice,) = chunk.choices
+        texts[choice.index] += choice.text
+        if choice.finish_reason:
+            ends.append((choice.index, choice.finish_reason))
+    assert texts == {0: "ab", 1: "ab", 2: "€", 3: "€"}
+    assert sorted(ends) == [(index, "stop") for index in range(4)]
+
+
+def test_every_choice_of_a_chat_stream_opens_with_its_role(echo: Running) -> None:
+    stream = echo.openai.chat.completions.create(model="demo", messages=MESSAGES, n=3, stream=True)
+    roles = [chunk.choices[0].index for chunk in stream if chunk.choices[0].delta.role]
+    assert roles == [0, 1, 2]
+
+
+def test_token_ids_are_taken_as_prompt(echo: Running) -> None:
+    answer = echo.openai.completions.create(model="demo", prompt=[list(b"ab"), list(b"c")])
+    assert [choice.text for choice in answer.choices] == ["ab", "c"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_stop_string_across_chunks_ends_the_answer(echo: Running, stream: bool) -> None:
+    client = echo.lenient_openai.completions
+    if stream:
+        chunks = list(
+            client.create(model="demo", prompt="one two three", stop=["o t", "zz"], stream=True)
+        )
+        text = "".join(chunk.choices[0].text for chunk in chunks)
+        reason = chunks[-1].choices[0].finish_reason
+    else:
+        (choice,) = client.create(model="demo", prompt="one two three", stop="o t").choices
+        text, reason = choice.text, choice.finish_reason
+    assert (text, reason) == ("one tw", "stop")
+
+
+def test_max_tokens_and_its_new_name_end_with_length(echo: Running) -> None:
+    for name in ("max_tokens", "max_completion_tokens"):
+        answer = echo.post("/v1/chat/completions", {"model": "demo", "messages": MESSAGES, name: 4})
+        (choice,) = answer.json()["choices"]
+        assert (choice["message"]["content"], choice["finish_reason"]) == ("user", "length")
+
+
+def test_extensions_reach_the_engine_through_the_client(echo: Running) -> None:
+    answer = echo.openai.completions.create(
+        model="demo",
+        prompt=list(b"ab"),
+        max_tokens=5,
+        seed=7,
+        extra_body={"ignore_eos": True, "top_k": 3, "min_p": 0.1, "repetition_penalty": 1.1},
+    )
+    assert (answer.choices[0].text, answer.choices[0].finish_reason) == ("ababa", "length")
+
+
+def test_sampling_reaches_the_engine_with_a_seed_per_choice() -> None:
+    seen: list[GenerationRequest] = []
+
+    def note(request: GenerationRequest) -> None:
+        seen.append(request)
+
+    with running_server(EchoSettings(fail_after=note), temperature=0.3) as running:
+        running.openai.completions.create(
+            model="demo", prompt=[97], n=2, seed=40, top_p=0.5, extra_body={"top_k": 3}
+        )
+    first = {request.id: request for request in seen}
+    sampled = [(r.sampling.seed, r.sampling.top_p, r.sampling.top_k) for r in first.values()]
+    assert sorted(sampled, key=str) == [(40, 0.5, 3), (41, 0.5, 3)]
+    assert {request.sampling.temperature for request in seen} == {0.3}
+
+
+def test_models_are_listed_and_found(echo: Running) -> None:
+    listed = echo.openai.models.list()
+    assert [(m.id, m.created, m.owned_by) for m in listed] == [
+        ("demo", 1_700_000_000, "mooring"), ("org/champion", 1_700_000_000, "mooring"),
+    ]  # fmt: skip
+    assert echo.openai.models.retrieve("demo").id == "demo"
+    with echo.client as client:
+        assert client.get("/v1/models/org/champion").json()["id"] == "org/champion"
+    with pytest.raises(openai.NotFoundError) as error:
+        echo.openai.models.retrieve("other")
+    assert error.value.code == "model_not_found"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failure_before_the_first_piece_is_a_status(stream: bool) -> None:
+    with running_server(EchoSettings(fail_after=lambda request: 0)) as running:
+        with pytest.raises(openai.InternalServerError) as error:
+            running.openai.completions.create(model="demo", prompt="abc", stream=stream)
+        assert error.value.status_code == 500
+        assert error.value.body == {
+            "message": "Told to fail after 0 tokens.", "type": "server_error",
+            "param": None, "code": "generation_failed",
+        }  # fmt: skip
+
+
+def test_a_failure_after_the_first_piece_is_an_event() -> None:
+    with running_server(EchoSettings(fail_after=lambda request: 3)) as running:
+        body = {"model": "demo", "prompt": [97, 98, 99, 100], "stream": True}
+        response = running.post("/v1/completions", body)
+        assert response.status_code == 200
+        *texts, error, done = events_of(response)
+        assert [json.loads(text)["choices"][0]["text"] for text in texts] == ["a", "b", "c"]
+        assert json.loads(error)["error"]["code"] == "generation_failed"
+        assert done == "[DONE]"
+        with pytest.raises(openai.APIError, match="Told to fail after 3 tokens"):
+            list(
+                running.lenient_openai.completions.create(model="demo", prompt="abcd", stream=True)
+            )
+
+
+def test_every_answer_says_which_model_and_which_request(echo: Running) -> None:
+    body = {"model": "demo", "prompt": "a"}
+    for given in (body, {**body, "stream": True}, {**body, "n": 0}, {**body, "model": "x"}):
+        response = echo.post("/v1/completions", given, **{"x-request-id": "my.id_1-2"})
+        assert response.headers["x-request-id"] == "my.id_1-2"
+        assert response.headers["x-mooring-model"] == LABEL
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 65, "é", "a/b", "<script>"])
+def test_a_strange_request_id_is_replaced(echo: Running, given: str) -> None:
+    headers = [("x-request-id", given.encode())]
+    with echo.client as client:
+        response = client.get("/health", headers=[(b"x-request-id", headers[0][1])])
+    assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
+
+
+def test_two_request_ids_are_replaced(echo: Running) -> None:
+    with echo.client as client:
+        headers = [("x-request-id", "a"), ("x-request-id", "b")]
+        response = client.get("/health", headers=headers)
+    assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
