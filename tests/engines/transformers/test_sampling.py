@@ -53,7 +53,7 @@ def test_temperature_below_the_threshold_is_greedy() -> None:
 
 
 def test_low_temperature_is_nearly_greedy_and_does_not_overflow() -> None:
-    logits = random_logits(vocabulary_size=50) * 1e4
+    logits = random_logits(vocabulary_size=50) * 1e36
     assert choose_tokens(logits, [sampler(50, temperature=1e-5, seed=1)]) == [int(logits.argmax())]
 
 
@@ -94,6 +94,18 @@ def test_top_k_keeps_what_transformers_keeps(top_k: int) -> None:
     assert possible_tokens(logits[0], top_k=top_k) == expected
 
 
+@pytest.mark.parametrize("spread", [0.1, 1.0, 4.0])
+def test_filters_in_a_large_vocabulary_keep_what_transformers_keeps(spread: float) -> None:
+    logits = random_logits(vocabulary_size=5000, spread=spread)
+    expected = logits
+    for warper in (MinPLogitsWarper(0.001), TopKLogitsWarper(4000), TopPLogitsWarper(0.9)):
+        expected = warper(None, expected)
+    drawn = possible_tokens(logits[0], min_p=0.001, top_k=4000, top_p=0.9)
+    assert drawn <= kept(expected)
+    without_top_k = TopPLogitsWarper(0.6)(None, logits)
+    assert possible_tokens(logits[0], top_p=0.6) <= kept(without_top_k)
+
+
 def test_top_k_one_is_greedy() -> None:
     logits = random_logits(rows=30, vocabulary_size=40)
     samplers = [sampler(40, temperature=2.0, top_k=1, seed=row) for row in range(30)]
@@ -109,6 +121,11 @@ def test_top_p_keeps_what_transformers_keeps(top_p: float) -> None:
 
 def test_top_p_keeps_the_smallest_set_of_equals() -> None:
     assert possible_tokens(torch.zeros(10), top_p=0.35) == {0, 1, 2, 3}
+
+
+def test_the_least_top_p_is_greedy() -> None:
+    logits = random_logits(spread=0.1)
+    assert possible_tokens(logits[0], top_p=1e-300) == {int(logits.argmax())}
 
 
 def test_top_p_is_taken_of_what_top_k_left() -> None:
@@ -150,6 +167,11 @@ def test_presence_and_frequency_count_the_answer_only() -> None:
     # 2.0; then 1.25 < 1.9; then 1.25 > 1.15; then 0.75 < 1.15
     assert chosen == [0, 1, 0, 1]
     assert one.score(logits[0]).tolist() == pytest.approx([0.75, 0.65, 1.0])
+
+
+def test_top_k_one_takes_the_first_of_equals() -> None:
+    logits = torch.zeros(1, 50)
+    assert choose_tokens(logits, [sampler(50, temperature=1.0, top_k=1)]) == [0]
 
 
 def test_negative_penalties_invite() -> None:

@@ -9,6 +9,8 @@ import torch
 
 from mooring.generation import SamplingParams
 
+_LEAST_TOP_P = 1e-9
+
 
 class RowSampler:
     """Chooses the tokens of one sequence; remembers what it needs of prompt and answer.
@@ -24,6 +26,7 @@ class RowSampler:
         device: torch.device,
     ) -> None:
         self._params = params
+        self._greedy = params.greedy or params.top_k == 1
         self._bias = _bias_tensors(params.logit_bias, device)
         self._seen: torch.Tensor | None = None
         self._counts: torch.Tensor | None = None
@@ -33,14 +36,14 @@ class RowSampler:
             self._seen[torch.tensor(prompt_ids, device=device)] = True
         if params.presence_penalty or params.frequency_penalty:
             self._counts = torch.zeros(vocabulary_size, device=device)
-        if not params.greedy:
+        if not self._greedy:
             self._generator = _generator(params.seed)
 
     @property
     def plain(self) -> bool:
         """Whether the token is simply the most likely one."""
         changed = self._bias is not None or self._seen is not None or self._counts is not None
-        return self._params.greedy and not changed
+        return self._greedy and not changed
 
     def score(self, logits: torch.Tensor) -> torch.Tensor:
         """Return one row of float32 logits `[vocabulary]` with bias and penalties applied."""
@@ -59,10 +62,12 @@ class RowSampler:
         """Return the next token for `scores`, of which `most_likely` is the highest."""
         if self._generator is None:
             return most_likely
-        probabilities = torch.softmax(scores / self._params.temperature, dim=-1)
-        probabilities = _narrow(probabilities, self._params)
         uniform = torch.rand((), generator=self._generator, dtype=torch.float64).item()
-        return _draw(probabilities, uniform, most_likely)
+        below = scores - scores[most_likely]
+        probabilities = torch.softmax(below / self._params.temperature, dim=-1)
+        probabilities, token_ids = _narrow(probabilities, self._params)
+        place = _draw(probabilities, uniform)
+        return place if token_ids is None else int(token_ids[place])
 
     def observe(self, token_id: int) -> None:
         """Remember a token of the answer."""
@@ -97,39 +102,43 @@ def _choose(sampler: RowSampler, scores: torch.Tensor, most_likely: int) -> int:
     return token_id
 
 
-def _narrow(probabilities: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """Set to 0 what min_p, top_k and top_p leave out; ties with the k-th token stay in."""
+def _narrow(
+    probabilities: torch.Tensor, params: SamplingParams
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return what min_p, top_k and top_p leave, and its token ids (None: all, in order)."""
+    token_ids = None
     if params.min_p > 0:
         least = params.min_p * probabilities.max()
         probabilities = probabilities.where(probabilities >= least, 0)
     if 0 < params.top_k < len(probabilities):
-        least = probabilities.topk(params.top_k).values[-1]
-        probabilities = probabilities.where(probabilities >= least, 0)
+        probabilities, token_ids = probabilities.topk(params.top_k)
     if params.top_p < 1:
-        probabilities = _nucleus(probabilities, params.top_p)
-    return probabilities
+        probabilities = probabilities / probabilities.sum()
+        if token_ids is None:
+            probabilities, token_ids = _sorted(probabilities, params.top_p)
+        before = probabilities.cumsum(0) - probabilities
+        probabilities = probabilities.where(before < max(params.top_p, _LEAST_TOP_P), 0)
+    return probabilities, token_ids
 
 
-def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Keep the smallest set of tokens that holds `top_p` of the whole.
+def _sorted(probabilities: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the most likely first, with their token ids, at least those that hold `top_p`.
 
-    Tokens below an equal share of the rest can only be outside, so they are not sorted.
+    Tokens below an equal share of the rest hold less than the rest, so they need no sorting.
     """
-    total = probabilities.sum()
-    share_of_rest = (1 - top_p) * total / len(probabilities)
-    candidates = (probabilities >= share_of_rest).nonzero().squeeze(-1)
-    ordered, order = probabilities[candidates].sort(descending=True, stable=True)
-    before = ordered.cumsum(0) - ordered
-    kept = candidates[order[before < top_p * total]]
-    return torch.zeros_like(probabilities).index_copy(0, kept, probabilities[kept])
+    share_of_rest = (1 - top_p) / len(probabilities)
+    token_ids = (probabilities >= share_of_rest).nonzero().squeeze(-1)
+    ordered, order = probabilities[token_ids].sort(descending=True, stable=True)
+    return ordered, token_ids[order]
 
 
-def _draw(probabilities: torch.Tensor, uniform: float, most_likely: int) -> int:
-    """Return the token at `uniform` (0 <= u < 1) of the cumulated probabilities."""
+def _draw(probabilities: torch.Tensor, uniform: float) -> int:
+    """Return the place of `uniform` (0 <= u < 1) in the cumulated probabilities."""
     wide = torch.float32 if probabilities.device.type == "mps" else torch.float64
     cumulated = probabilities.to(wide).cumsum(0)
-    token_id = int(torch.searchsorted(cumulated, uniform * cumulated[-1], right=True))
-    return token_id if token_id < len(probabilities) else most_likely
+    place = int(torch.searchsorted(cumulated, uniform * cumulated[-1], right=True))
+    # Rounding may give the end itself: then the last place that is possible.
+    return place if place < len(cumulated) else int(probabilities.nonzero()[-1])
 
 
 def _bias_tensors(
