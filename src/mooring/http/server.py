@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -109,9 +109,10 @@ class ModelServer(uvicorn.Server):
             await serving
 
     def stop(self) -> None:
-        """Begin to drain; may be called from any thread."""
+        """Begin to drain; may be called from any thread, and again after the end."""
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._stop.set)
+        with suppress(RuntimeError):  # the loop has closed: the end is behind us
+            self._loop.call_soon_threadsafe(self._stop.set)
 
     async def _load(self, load: Load) -> bool:
         """Load in a thread; return whether the model is ready before the server is stopped."""
