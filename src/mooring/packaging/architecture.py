@@ -32,6 +32,7 @@ _CONTEXT = (
 )
 _STATE_SPACE = ("mamba", "rwkv", "xlstm")
 _WITHOUT_KEYS = ("linear", "mamba", "conv", "recurrent", "recurrence")
+_GENERATING = ("CausalLM", "LMHead", "ConditionalGeneration")
 _MAX_SIZE = 2**40
 
 
@@ -51,7 +52,7 @@ def read_architecture(
     config: Mapping[str, Any], tensors: Iterable[StoredTensor], *, own_code: bool
 ) -> Architecture:
     """Return the architecture; raise `BrokenSource` if it is not a causal language model."""
-    name = _causal_name(config)
+    name = _causal_name(config, own_code=own_code)
     sizes = _Sizes(_text_part(config), tuple(tensors))
     return Architecture(
         name=name,
@@ -63,25 +64,37 @@ def read_architecture(
     )
 
 
-def _causal_name(config: Mapping[str, Any]) -> str:
+def _causal_name(config: Mapping[str, Any], *, own_code: bool) -> str:
     own_classes = config.get("auto_map")
-    own_class = own_classes.get("AutoModelForCausalLM") if isinstance(own_classes, dict) else None
-    listed = config.get("architectures")
-    name = listed[0] if isinstance(listed, list) and listed else config.get("model_type")
-    if not isinstance(name, str) or not name:
+    if own_code and isinstance(own_classes, dict) and own_classes.get("AutoModelForCausalLM"):
+        return _listed_name(config) or "own code"
+    name = _listed_name(config)
+    if name is not None and not any(ending in name for ending in _GENERATING):
+        raise _not_causal(name)
+    if config.get("is_encoder_decoder") is True:
+        raise _not_causal(name or str(config.get("model_type")))
+    model_type = config.get("model_type")
+    if name is None and not (isinstance(model_type, str) and model_type):
         raise BrokenSource(
             "config.json must name the model's `architectures` or `model_type`. Given: neither. "
             "Replace it with the file of the original model."
         )
-    if isinstance(own_class, str):
-        return name
-    generates = any(word in name for word in ("CausalLM", "LMHead", "ConditionalGeneration"))
-    if config.get("is_encoder_decoder") is True or (listed and not generates):
-        raise BrokenSource(
-            "A model must be a causal language model (`...ForCausalLM`): it generates text from "
-            f"left to right. Given: {name[:80]}. Choose such a model."
-        )
-    return name
+    return name or str(model_type)
+
+
+def _listed_name(config: Mapping[str, Any]) -> str | None:
+    match config.get("architectures"):
+        case [str(name), *_]:
+            return name
+        case _:
+            return None
+
+
+def _not_causal(name: str) -> BrokenSource:
+    return BrokenSource(
+        "A model must be a causal language model (`...ForCausalLM`): it generates text from "
+        f"left to right. Given: {name[:80]}. Choose such a model."
+    )
 
 
 def _text_part(config: Mapping[str, Any]) -> dict[str, Any]:
