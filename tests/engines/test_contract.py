@@ -1,10 +1,12 @@
 """What every engine promises, whatever generates its tokens."""
 
 import threading
+import time
 from typing import Any
 
 import pytest
 
+from mooring.engines import loop
 from mooring.engines.contract import Capabilities, Engine
 from mooring.errors import (
     ContextExceeded,
@@ -71,7 +73,10 @@ def test_cancels_what_waits(engine_of: EngineOf) -> None:
     engine = engine_of(max_running=1)
     engine.start()
 
+    waiting_counts: list[int] = []
+
     def cancel_waiting(answer: Answer) -> None:
+        waiting_counts.append(engine.load().waiting)
         if len(answer.tokens) == 5:
             engine.cancel("waits")
 
@@ -80,11 +85,46 @@ def test_cancels_what_waits(engine_of: EngineOf) -> None:
     assert waiting.end == Finished("cancelled")
     assert waiting.tokens == []
     assert running.end == Finished("length")
+    assert waiting_counts[4:] == [1] + [0] * 15
+
+
+def test_the_place_of_the_cancelled_is_taken_in_the_next_step(engine_of: EngineOf) -> None:
+    engine = engine_of(max_running=1)
+    engine.start()
+    steps: list[int] = []
+
+    def cancel_at_three(answer: Answer) -> None:
+        if len(answer.tokens) == 3:
+            steps.append(engine.load().steps)
+            engine.cancel(answer.id)
+
+    def note(answer: Answer) -> None:
+        steps.append(engine.load().steps)
+
+    cancelled = ask(engine, [5], max_tokens=50, ignore_eos=True, on_token=cancel_at_three)
+    successor = ask(engine, [6], max_tokens=1, on_token=note, ignore_eos=True)
+    assert successor.end == Finished("length")
+    assert cancelled.end == Finished("cancelled")
+    assert steps[1] - steps[0] == 1
 
 
 def test_ignores_cancelling_the_unknown(engine: Engine) -> None:
     engine.cancel("nobody")
     assert ask(engine, [5], max_tokens=1).end == Finished("length")
+
+
+def test_an_idle_engine_gathers_requests_before_it_starts(
+    monkeypatch: pytest.MonkeyPatch, engine_of: EngineOf
+) -> None:
+    monkeypatch.setattr(loop, "GATHER_SECONDS", 60)
+    engine = engine_of(max_running=2)
+    engine.start()
+    first = ask(engine, [5], max_tokens=3, ignore_eos=True)
+    time.sleep(0.05)
+    assert (first.events, engine.load().steps) == ([], 0)
+    second = ask(engine, [6], max_tokens=3, ignore_eos=True)
+    assert (first.end, second.end) == (Finished("length"), Finished("length"))
+    assert engine.load().steps <= 3
 
 
 def test_newcomers_do_not_wait_for_others_to_end(engine: Engine) -> None:

@@ -258,11 +258,11 @@ def test_a_model_that_fails_on_its_first_tokens_does_not_start(
 
 
 def models_alive() -> int:
-    gc.collect()
     return sum(type(thing) is transformers.GPT2LMHeadModel for thing in gc.get_objects())
 
 
 def test_close_frees_the_model(transformers_engine: EngineOf) -> None:
+    gc.collect()
     before = models_alive()
     engine = transformers_engine("gpt2")
     answer = ask(engine, PROMPT, max_tokens=200, ignore_eos=True)
