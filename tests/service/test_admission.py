@@ -1,6 +1,6 @@
 import pytest
 
-from mooring.errors import ServerBusy
+from mooring.errors import InvalidInput, ServerBusy
 from mooring.service.admission import Activity, Admission
 
 
@@ -36,3 +36,10 @@ def test_more_than_the_limit_is_refused_whole() -> None:
     with pytest.raises(ServerBusy, match=r"at most 4 sequences at once. Held: 3, asked for 2 more"):
         admission.admit(2)
     assert admission.activity == Activity(3, 4)
+
+
+def test_more_than_there_can_ever_be_is_no_matter_of_time() -> None:
+    admission = Admission(4)
+    admission.admit(4)
+    with pytest.raises(InvalidInput, match=r"at most 4 sequences, prompts times `n`\. Given: 5"):
+        admission.admit(5)

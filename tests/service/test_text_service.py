@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from mooring.engines.contract import Capabilities, Emit, Load
 from mooring.engines.echo import EchoSettings
 from mooring.errors import (
     ContextExceeded,
@@ -18,15 +17,12 @@ from mooring.errors import (
 )
 from mooring.generation import (
     Conversation,
-    Event,
-    Finished,
     GenerationRequest,
     Instruction,
     Message,
     RawText,
     SamplingParams,
     TextRequest,
-    Token,
     TokenIds,
 )
 from mooring.service.admission import Activity
@@ -34,7 +30,7 @@ from mooring.service.stream import Completion, TextDelta, TextEnd
 from mooring.service.text_service import TextService
 from mooring.settings import ServiceLimits
 from mooring.spec.prompt import PromptFormat
-from tests.service.texts import CHAT, ByteTokenizer, echo_service
+from tests.service.texts import echo_service
 
 SLOW = EchoSettings(seconds_per_token=0.01)
 
@@ -51,41 +47,6 @@ async def idle(service: TextService) -> None:
     async with asyncio.timeout(5):
         while service.activity.sequences:
             await asyncio.sleep(0.005)
-
-
-class Recorded:
-    """An engine that only remembers: each test says what it emits."""
-
-    def __init__(self) -> None:
-        self.submitted: list[tuple[GenerationRequest, Emit]] = []
-        self.cancelled: list[str] = []
-
-    def start(self) -> Capabilities:
-        return Capabilities("recorded", "1", "cpu", "exact", 64, 300, 4)
-
-    def submit(self, request: GenerationRequest, emit: Emit) -> None:
-        self.submitted.append((request, emit))
-
-    def cancel(self, request_id: str) -> None:
-        self.cancelled.append(request_id)
-
-    def load(self) -> Load:
-        return Load(len(self.submitted), 0, 0)
-
-    def close(self) -> None:
-        return
-
-
-def recorded_service() -> tuple[TextService, Recorded]:
-    engine = Recorded()
-    service = TextService(
-        engine=engine,
-        capabilities=engine.start(),
-        tokenizer=ByteTokenizer(),
-        prompt_format=CHAT,
-        defaults=SamplingParams(),
-    )
-    return service, engine
 
 
 def run(
@@ -119,7 +80,7 @@ def test_a_stop_string_ends_the_answer_and_the_sequence() -> None:
         assert found == [[Completion("one two", "stop", 11)]]
         await idle(service)
 
-    run(test, EchoSettings(seconds_per_token=0.001))
+    run(test, SLOW)
 
 
 def test_many_answers_come_in_the_order_of_their_prompts() -> None:
@@ -267,56 +228,6 @@ def test_aborting_fails_what_runs_and_what_begins_later() -> None:
         await idle(service)
 
     run(test, SLOW)
-
-
-def test_each_completion_of_a_seeded_request_has_its_own_seed() -> None:
-    async def test() -> None:
-        service, engine = recorded_service()
-        stream = service.start(await service.prepare(asked("a", n=3, seed=7)))
-        assert [request.sampling.seed for request, _ in engine.submitted] == [7, 8, 9]
-        assert len({request.id for request, _ in engine.submitted}) == 3
-        await stream.aclose()
-        assert engine.cancelled == [request.id for request, _ in engine.submitted]
-
-    asyncio.run(test())
-
-
-def test_places_are_held_until_the_engine_lets_go() -> None:
-    async def test() -> None:
-        service, engine = recorded_service()
-        stream = service.start(await service.prepare(asked("a")))
-        await stream.aclose()
-        assert service.activity.sequences == 1
-        emit(engine, Finished("cancelled"))
-        await asyncio.sleep(0)
-        assert service.activity.sequences == 0
-
-    asyncio.run(test())
-
-
-def test_what_an_engine_cancels_by_itself_is_a_failure() -> None:
-    async def test() -> None:
-        service, engine = recorded_service()
-        stream = service.start(await service.prepare(asked("a")))
-        emit(engine, Token(ord("b")), Finished("cancelled"))
-        with pytest.raises(RequestFailed, match="gave this request up"):
-            await stream.collect()
-
-    asyncio.run(test())
-
-
-def test_events_for_a_loop_that_has_closed_are_dropped() -> None:
-    async def begin(service: TextService) -> None:
-        service.start(await service.prepare(asked("a")))
-
-    service, engine = recorded_service()
-    asyncio.run(begin(service))
-    emit(engine, Token(98), Finished("stop"))
-
-
-def emit(engine: Recorded, *events: Event) -> None:
-    for event in events:
-        engine.submitted[-1][1](event)
 
 
 @pytest.mark.parametrize(

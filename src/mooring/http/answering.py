@@ -42,13 +42,8 @@ async def begin(service: TextService, call: Call) -> Begun:
     """Check every prompt, then generate until there is a first piece, or raise why not."""
     prepared = await _prepare(service, call)
     pieces = service.start_all(prepared)
-    try:
-        first = await anext(pieces)
-    except BaseException:
-        await pieces.aclose()
-        raise
     return Begun(
-        first,
+        await anext(pieces),
         pieces,
         choices=sum(request.sampling.n for request in prepared),
         prompt_tokens=sum(len(request.prompt_ids) for request in prepared),

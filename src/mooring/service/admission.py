@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mooring.errors import ServerBusy
+from mooring.errors import InvalidInput, ServerBusy
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,12 @@ class Admission:
         return Activity(self._admitted, self._limit)
 
     def admit(self, places: int) -> "Permit":
-        """Take `places` at once, or raise `ServerBusy`."""
+        """Take `places`; raise `ServerBusy`, or `InvalidInput` if there never are so many."""
+        if places > self._limit:
+            raise InvalidInput(
+                f"One call may ask for at most {self._limit} sequences, prompts times `n`. "
+                f"Given: {places}. Send several calls."
+            )
         if self._admitted + places > self._limit:
             raise ServerBusy(
                 f"The server holds at most {self._limit} sequences at once. Held: "

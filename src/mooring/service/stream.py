@@ -57,9 +57,9 @@ class _Sequence:
 class TextStream:
     """Iterates over `TextDelta` and one `TextEnd` per completion; raises if the engine fails.
 
-    Completions of several prompts are numbered prompt by prompt. Closing it early cancels what
-    still runs. `released` is called once per sequence when the engine has let go of it. Must be
-    used in the event loop that made it.
+    An iteration that fails or is cancelled cancels what still runs, as does closing it early.
+    Completions of several prompts are numbered prompt by prompt. `released` is called once per
+    sequence when the engine has let go of it. Must be used in the event loop that made it.
     """
 
     def __init__(
