@@ -37,6 +37,7 @@ class HubServer:
     storage_url: str = ""
     cut_after: int | None = None
     status: int | None = None
+    broken: set[str] = field(default_factory=set)
     private: set[str] = field(default_factory=set)
     gated: set[str] = field(default_factory=set)
     claimed_sizes: dict[str, int] = field(default_factory=dict)
@@ -102,6 +103,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer_api(path.removeprefix("/api/models/"))
         if path.startswith("/large/"):
             model, _, name = path.removeprefix("/large/").partition("//")
+            if name in self.hub.broken:
+                return self._send(500, b"out of order")
             return self._send_file(self.hub.models[model] / name)
         model, _, rest = path.lstrip("/").partition("/resolve/")
         revision, _, name = rest.partition("/")

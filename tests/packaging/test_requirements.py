@@ -123,7 +123,7 @@ def _requires(names: set[str]) -> set[str]:
     """Return `names` and what they require themselves, extras left out."""
     texts = [text for name in names for text in requires(name) or () if "extra ==" not in text]
     found = {canonicalize_name(Requirement(text).name) for text in texts}
-    return names | {name for name in found if name in packages_installed()}
+    return names | (found & packages_installed())
 
 
 def packages_installed() -> set[str]:

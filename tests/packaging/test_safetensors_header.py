@@ -117,3 +117,8 @@ def test_every_truncation_of_a_real_file_is_found(tmp_path: Path) -> None:
         (tmp_path / "cut").write_bytes(content[:size])
         with pytest.raises(BrokenSource):
             read_header(tmp_path / "cut", "cut")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(BrokenSource, match=r"w must be readable\. Given: No such file"):
+        read_header(tmp_path / "none", "w")

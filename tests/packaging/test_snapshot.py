@@ -83,6 +83,11 @@ class TestFolder:
         with pytest.raises(SourceNotFound, match=re.escape(f"Given: {tmp_path}/nothing.")):
             fetch(tmp_path / "nothing")
 
+    @pytest.mark.parametrize("source", ["/a\0b", "./" + "x" * 5000, "~nobody-of-that-name/x"])
+    def test_a_path_that_cannot_be(self, source: str) -> None:
+        with pytest.raises(SourceNotFound, match="folder must exist"):
+            fetch(source)
+
     def test_a_file_is_not_a_folder(self, llama: Path) -> None:
         with pytest.raises(SourceNotFound, match="folder must exist"):
             fetch(llama / "config.json")
@@ -187,9 +192,9 @@ class TestHub:
         ]
 
     def test_a_cut_download_goes_on_where_it_broke(self, llama: Path, serve_hub: Serve) -> None:
-        save_file({"weight": torch.arange(6_000_000.0)}, llama / "model.safetensors")
+        save_file({"weight": torch.arange(3_000_000.0)}, llama / "model.safetensors")
         hub = serve_hub(tiny=llama)
-        hub.cut_after = 15_000_000
+        hub.cut_after = 11_000_000
         snapshot = fetch("acme/tiny")
         attempts = hub.downloads("model.safetensors")
         chunk = constants.DOWNLOAD_CHUNK_SIZE
@@ -198,6 +203,19 @@ class TestHub:
             snapshot.published_sha256("model.safetensors")
             == sha256((snapshot.path / "model.safetensors").read_bytes()).hexdigest()
         )
+
+    def test_after_a_failure_whole_files_are_kept(self, llama: Path, serve_hub: Serve) -> None:
+        shard(llama)
+        hub = serve_hub(tiny=llama)
+        hub.broken.add("b.safetensors")
+        with pytest.raises(HubUnreachable, match="answered with status 500"):
+            fetch("acme/tiny")
+        hub.broken.clear()
+        snapshot = fetch("acme/tiny")
+        assert len(hub.downloads("a.safetensors")) == 1
+        assert len(hub.downloads("config.json")) == 1
+        content = (snapshot.path / "b.safetensors").read_bytes()
+        assert content == (llama / "b.safetensors").read_bytes()
 
     def test_without_a_hub_the_cached_commit_serves(self, llama: Path, serve_hub: Serve) -> None:
         hub = serve_hub(tiny=llama)
@@ -258,7 +276,7 @@ class TestHub:
         with pytest.raises(SourceNotFound, match="'acme/tiny' has no revision 'v9'"):
             fetch("acme/tiny", revision="v9")
 
-    @pytest.mark.parametrize("source", ["a/b/c", "two words", "owner/", "-x"])
+    @pytest.mark.parametrize("source", ["a/b/c", "two words", "owner/", "-x", "a\0b", "x" * 5000])
     def test_what_is_neither_folder_nor_hub_id(self, source: str, serve_hub: Serve) -> None:
         hub = serve_hub()
         with pytest.raises(SourceNotFound, match="must be `demo`, an existing folder or a hub id"):

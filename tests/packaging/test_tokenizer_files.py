@@ -72,3 +72,5 @@ def test_text_must_be_utf8(tmp_path: Path) -> None:
     (tmp_path / "t.jinja").write_bytes(b"\xff")
     with pytest.raises(BrokenSource, match=r"t\.jinja must be UTF-8 text"):
         read_text(tmp_path / "t.jinja")
+    with pytest.raises(BrokenSource, match="Given: Is a directory"):
+        read_text(tmp_path)

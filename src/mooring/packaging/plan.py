@@ -97,18 +97,12 @@ def make_plan(
 
     Raises `InvalidInput` for a context longer than the model's, or numbers below 1.
     """
+    _check_concurrency(concurrency)
     context = _checked_context(facts, context_length)
-    if concurrency < 1:
-        raise InvalidInput(
-            f"`concurrency` must be >= 1. Given: {concurrency}.", param="concurrency"
-        )
     device = "cuda" if machine.gpus else "cpu"
     precision = _precision(facts, machine, device) if dtype == "auto" else dtype
     room = _Room(facts, machine, device, precision)
-    needed = room.fixed + room.per_token * context * concurrency
-    smaller = _Room(facts, machine, device, "bfloat16")
-    smaller_needed = smaller.fixed + smaller.per_token * context * concurrency
-    fits = needed <= room.available
+    needed = room.needed(tokens := context * concurrency)
     return Plan(
         model_type=facts.model_type,
         architecture=facts.architecture,
@@ -120,19 +114,17 @@ def make_plan(
         concurrency=concurrency,
         weight_bytes={name: weight_bytes(facts, name) for name in BITS},
         cache_bytes_per_token=room.per_token,
-        cache_bytes=room.per_token * context * concurrency,
+        cache_bytes=room.per_token * tokens,
         overhead_bytes=room.overhead,
         needed_bytes=needed,
         available_bytes=room.available,
         download_bytes=facts.weight_bytes,
         disk_free_bytes=machine.disk_free,
-        fits=fits,
+        fits=needed <= room.available,
         missing_bytes=max(0, needed - room.available),
         largest_context=room.largest(concurrency, most=_own_context(facts)),
         largest_concurrency=room.largest(context, most=concurrency),
-        smaller_precision=(
-            "bfloat16" if not fits and needed > smaller_needed <= smaller.available else None
-        ),
+        smaller_precision=room.smaller_precision(tokens),
     )
 
 
@@ -166,11 +158,22 @@ class _Room:
     """What one precision takes on a device, and what is left there for the cache."""
 
     def __init__(self, facts: ModelFacts, machine: Machine, device: str, precision: str) -> None:
+        self._facts, self._machine, self._device = facts, machine, device
         weights = weight_bytes(facts, precision)
         self.overhead = LIBRARY_BYTES + int(weights * WORK_SHARE)
         self.fixed = weights + self.overhead
         self.per_token = (facts.cache_values_per_token or 0) * BITS[precision] // 8
         self.available = machine.memory_available if device == "cpu" else _on_gpus(machine, weights)
+
+    def needed(self, tokens: int) -> int:
+        """Return all bytes for that many tokens in the cache."""
+        return self.fixed + self.per_token * tokens
+
+    def smaller_precision(self, tokens: int) -> str | None:
+        """Return bfloat16 where that fits and this precision does not."""
+        smaller = _Room(self._facts, self._machine, self._device, "bfloat16")
+        helps = smaller.needed(tokens) <= smaller.available
+        return "bfloat16" if helps and self.needed(tokens) > self.available else None
 
     def largest(self, other: int, *, most: int) -> int:
         """Return the largest factor, up to `most`, whose product with `other` tokens has room."""
@@ -212,6 +215,11 @@ def _checked_context(facts: ModelFacts, wanted: int | None) -> int:
             param="context_length",
         )
     return wanted
+
+
+def _check_concurrency(wanted: int) -> None:
+    if wanted < 1:
+        raise InvalidInput(f"`concurrency` must be >= 1. Given: {wanted}.", param="concurrency")
 
 
 def _count(number: int) -> str:

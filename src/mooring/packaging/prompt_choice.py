@@ -1,5 +1,6 @@
 """Chooses the prompt format: the one that was asked for, or the one the tokenizer brings."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -45,11 +46,11 @@ def _templated(
 
 
 def _template_file(name: str) -> str:
-    path = Path(name).expanduser()
-    if not path.is_file():
+    path = os.path.expanduser(name)
+    if not os.path.isfile(path):
         raise SourceNotFound(
             "`prompt` must be auto, chat, instruct, plain or the path of a Jinja file. "
             f"Given: {name[:200]!r}, and there is no such file. Check the path.",
             param="prompt",
         )
-    return read_text(path)
+    return read_text(Path(path))

@@ -41,14 +41,14 @@ def read_header(path: Path, name: str) -> tuple[StoredTensor, ...]:
 
     The data part must be covered exactly: no overlap, no gap, nothing after the last tensor.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
-        if size < LENGTH_BYTES or length > min(MAX_HEADER_BYTES, size - LENGTH_BYTES):
-            raise _broken(name, f"its header should have {length} bytes, the file has {size}")
-        text = file.read(length)
+    try:
+        text, data_bytes = _split(path, name)
+    except OSError as error:
+        raise BrokenSource(
+            f"{name} must be readable. Given: {error.strerror}. Change its permissions."
+        ) from None
     tensors = _parse(text, name)
-    check_tensors(tensors, name, data_bytes=size - LENGTH_BYTES - length)
+    check_tensors(tensors, name, data_bytes=data_bytes)
     return tensors
 
 
@@ -72,6 +72,16 @@ def check_tensors(
         position = tensor.end
     if data_bytes is not None and position != data_bytes:
         raise _broken(name, f"its tensors end at byte {position}, its data at {data_bytes}")
+
+
+def _split(path: Path, name: str) -> tuple[bytes, int]:
+    """Return the header's text and the size of the data part."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+        if size < LENGTH_BYTES or length > min(MAX_HEADER_BYTES, size - LENGTH_BYTES):
+            raise _broken(name, f"its header should have {length} bytes, the file has {size}")
+        return file.read(length), size - LENGTH_BYTES - length
 
 
 def _parse(text: bytes, name: str) -> tuple[StoredTensor, ...]:

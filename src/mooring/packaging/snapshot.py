@@ -1,5 +1,6 @@
 """From a source as a person names it to a local folder of checked files at a fixed commit."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,21 +57,20 @@ def fetch_snapshot(spec: ModelSpec, *, show_progress: bool) -> Snapshot:
 
 def local_snapshot(spec: ModelSpec) -> Snapshot | None:
     """Return the snapshot of `demo` or a folder, or None where the source is a hub id."""
-    if spec.source == DEMO_SOURCE:
+    source = spec.source
+    if source == DEMO_SOURCE:
         folder, origin = demo.snapshot_path(), Origin(kind="demo", name=DEMO_SOURCE)
-    elif spec.source.startswith(("/", "./", "../", "~")) or Path(spec.source).is_dir():
-        folder = Path(spec.source).expanduser().resolve()
-        origin = Origin(kind="folder", name=folder.resolve().name)
+    elif source.startswith(("/", "./", "../", "~")) or os.path.isdir(source):
+        folder = _folder(os.path.expanduser(source))
+        origin = Origin(kind="folder", name=folder.name)
     else:
         return None
     if spec.revision is not None:
         raise InvalidInput(
-            f"`revision` belongs to hub ids only. Given: {spec.revision!r} for {spec.source!r}. "
+            f"`revision` belongs to hub ids only. Given: {spec.revision!r} for {source!r}. "
             "Leave --revision out.",
             param="revision",
         )
-    if not folder.is_dir():
-        raise SourceNotFound(f"The source folder must exist. Given: {folder}. Check the path.")
     return _collect(folder, origin, spec)
 
 
@@ -98,6 +98,12 @@ def fetch_supporting_files(
     folder = hub.download(model, (*supporting, *index), show_progress=show_progress)
     refuse_untrusted(folder, trust_remote_code=spec.trust_remote_code)
     return folder, supporting
+
+
+def _folder(path: str) -> Path:
+    if not os.path.isdir(path):
+        raise SourceNotFound(f"The source folder must exist. Given: {path[:200]}. Check the path.")
+    return Path(path).resolve()
 
 
 def _hub_origin(spec: ModelSpec, commit: str) -> Origin:

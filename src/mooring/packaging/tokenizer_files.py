@@ -50,12 +50,13 @@ def chat_template(folder: Path) -> str | None:
 
 
 def read_text(path: Path) -> str:
-    """Return a template file; raise `BrokenSource` if it is not UTF-8."""
+    """Return a template file; raise `BrokenSource` if it is not UTF-8 or cannot be read."""
     try:
         return path.read_text("utf-8")
-    except UnicodeDecodeError:
+    except (OSError, UnicodeDecodeError) as error:
+        given = error.strerror if isinstance(error, OSError) else "other bytes"
         raise BrokenSource(
-            f"{path.name} must be UTF-8 text. Given: other bytes. Save it as UTF-8."
+            f"{path.name} must be UTF-8 text. Given: {given}. Save it as UTF-8 and readable."
         ) from None
 
 
