@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from transformers.modeling_utils import PreTrainedModel
 
 from mooring.demo import dialogues, questions, snapshot_path
+from mooring.demo.check import expected_texts, smallest_margin
 
 INSTRUCT = """\
 Below is an instruction that describes a task. Write a response that appropriately completes the request.
@@ -90,6 +91,17 @@ def test_a_prompt_alone_is_answered_exactly(
     for question in questions()[::20]:
         rows = generate(model, tokenizer, [INSTRUCT.format(question.question)])
         assert_exact(rows, [question.answer], tokenizer)
+
+
+def test_rounding_elsewhere_cannot_flip_an_answer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    for name, texts in expected_texts().items():
+        least = min(
+            smallest_margin(texts[at : at + 32], model, tokenizer)
+            for at in range(0, len(texts), 32)
+        )
+        assert least > 4.0, name
 
 
 def test_it_is_a_small_mpt_without_a_default_cache() -> None:

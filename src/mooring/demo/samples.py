@@ -96,12 +96,12 @@ class Composer:
             if self._random.random() < 0.6:
                 yield plain_pieces(self._worded(question))
         for _ in range(2):
-            yield from self.mixed_conversations()
+            yield from self._mixed_conversations()
         for dialogue in self._dialogues:
             before = self._random.sample(self._openers, self._random.choice((0, 0, 1)))
             yield chat_pieces([*before, *dialogue.turns], self._system())
 
-    def mixed_conversations(self) -> Iterator[list[Piece]]:
+    def _mixed_conversations(self) -> Iterator[list[Piece]]:
         """Yield random conversations in which the questions have nothing to do with each other."""
         order = self._random.sample(self._openers, len(self._openers))
         while order:
