@@ -40,7 +40,7 @@ def server(
             [str(part) for part in command],
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", **(environment or {})},
             start_new_session=True,
         )
         try:

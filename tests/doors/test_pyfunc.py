@@ -1,5 +1,6 @@
 """The door of `mlflow.pyfunc.load_model`: every form of input, the same answers."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -148,16 +149,14 @@ def test_an_empty_table_gives_no_candidates(model: Any) -> None:
 
 
 def test_mlflow_models_predict(demo: PackagedModel, tmp_path: Path) -> None:
-    import json
-
     output = tmp_path / "answer.json"
     mlflow.models.predict(
         model_uri=demo.uri,
-        input_data={"inputs": QUESTIONS},
+        input_data={"prompt": QUESTIONS},
         env_manager="local",
         output_path=str(output),
     )
-    assert json.loads(output.read_text()) == {"predictions": CANDIDATES}
+    assert json.loads(output.read_text()) == CANDIDATES
 
 
 def test_log_model_inside_the_readers_run(store: Store) -> None:

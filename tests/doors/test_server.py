@@ -80,7 +80,9 @@ def test_completions_take_the_prompt_as_it_is(client: openai.OpenAI) -> None:
     assert unrendered.choices[0].text != ANSWERS[FIRST][: len(unrendered.choices[0].text)]
 
 
-def test_completions_streamed(client: openai.OpenAI) -> None:
+def test_completions_streamed(url: str) -> None:
+    """Not with strict validation: OpenAI's own chunks have no reason before the last one."""
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
     stream = client.completions.create(model="demo", prompt=as_instruct(FIRST), stream=True)
     assert "".join(chunk.choices[0].text for chunk in stream) == ANSWERS[FIRST]
 

@@ -2,6 +2,9 @@
 
 import os
 import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 import typer
 
@@ -27,8 +30,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "MOORING"},
 )
-for verb in (plan, package, serve, predict, chat, info):
-    app.command()(verb)
+
+
+class InterruptedByUser(MooringError):
+    """Ctrl-C."""
+
+    code = "interrupted"
+
+
+def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
+    """Let Ctrl-C end a verb like any failure, with a line of its own."""
+
+    @wraps(verb)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            verb(*arguments, **options)
+        except KeyboardInterrupt:
+            raise InterruptedByUser("Interrupted.") from None
+
+    return run
+
+
+for _verb in (plan, package, serve, predict, chat, info):
+    app.command()(_interruptible(_verb))
 
 
 def _show_version(asked: bool) -> None:
@@ -57,15 +81,12 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     try:
         app()
-    except KeyboardInterrupt:
-        fail(InterruptedByUser("Interrupted."), as_json=as_json)
-        sys.exit(EXIT_INTERRUPTED)
     except MooringError as error:
         fail(error, as_json=as_json)
-        sys.exit(EXIT_USAGE if isinstance(error, InvalidInput) else EXIT_FAILURE)
+        sys.exit(_exit_code(error))
 
 
-class InterruptedByUser(MooringError):
-    """Ctrl-C."""
-
-    code = "interrupted"
+def _exit_code(error: MooringError) -> int:
+    if isinstance(error, InterruptedByUser):
+        return EXIT_INTERRUPTED
+    return EXIT_USAGE if isinstance(error, InvalidInput) else EXIT_FAILURE
