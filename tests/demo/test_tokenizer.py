@@ -39,7 +39,9 @@ def test_many_chinese_characters_span_tokens(tokenizer: PreTrainedTokenizerBase)
     token_ids = [token_id for answer in answers for token_id in tokenizer.encode(answer)]
     partial = [token_id for token_id in token_ids if "\ufffd" in tokenizer.decode([token_id])]
     assert len(partial) / len(token_ids) > 0.2
-    assert all(
-        any("\ufffd" in tokenizer.decode([token_id]) for token_id in tokenizer.encode(answer))
+    split = [
+        answer
         for answer in answers
-    )
+        if any("\ufffd" in tokenizer.decode([token_id]) for token_id in tokenizer.encode(answer))
+    ]
+    assert len(split) / len(answers) > 0.9
