@@ -48,14 +48,10 @@ def show_next_steps() -> None:
 def package_once() -> None:
     """Package the demo model unless the registry has this very one already."""
     import mooring
-    from mooring.errors import MooringError
 
-    try:
-        report = mooring.info(URI)
-    except MooringError:
-        report = None
-    if report is not None and report.manifest.mooring_version == mooring.__version__:
-        console.print(f"Packaged before: {MODEL} version {report.version} ({URI})")
+    version = version_packaged_before()
+    if version is not None:
+        console.print(f"Packaged before: {MODEL} version {version} ({URI})")
         return
     with console.status("Packaging the demo model"):
         packaged = mooring.package(
@@ -63,6 +59,23 @@ def package_once() -> None:
         )
     console.print(packaged.plan)
     console.print(f"Packaged {packaged.uri} in {packaged.seconds:.1f} s, alias champion")
+
+
+def version_packaged_before() -> str | None:
+    """Return the champion's version if it is the bundled model, packaged by this Mooring."""
+    import mooring
+    from mooring.demo import snapshot_path
+    from mooring.errors import MooringError
+    from mooring.spec.manifest import sha256_of
+
+    try:
+        report = mooring.info(URI)
+    except MooringError:
+        return None
+    weights = sha256_of(snapshot_path() / "model.safetensors")
+    same_model = weights in {file.sha256 for file in report.manifest.files}
+    same_mooring = report.manifest.mooring_version == mooring.__version__
+    return report.version if same_model and same_mooring else None
 
 
 @contextmanager
@@ -97,6 +110,7 @@ def address_of(server: "subprocess.Popen[str]") -> str:
 def ask_with_openai(url: str) -> tuple[str, int]:
     """Stream one answer through the OpenAI client; return it and its number of tokens."""
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
+    client.models.list()  # connects, so that the time below is the model's alone
     began = time.monotonic()
     stream = client.chat.completions.create(
         model=MODEL,

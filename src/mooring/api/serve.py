@@ -30,7 +30,8 @@ def serve(
     plan = plan_of(bundle, settings.engine)
     watcher.note(plan.line())
     require_fit(plan)
-    host = ModelHost(identity_of(bundle, settings.served_model_names))
+    identity = identity_of(bundle, settings.served_model_names)
+    host = ModelHost(identity)
 
     with ExitStack() as stack:
 
@@ -39,4 +40,8 @@ def serve(
             stack.callback(running.close)
             return running.service
 
-        return run_server(host, settings, load=load, announce=watcher.note)
+        def announce(url: str) -> None:
+            ready = host.state == "ready"
+            watcher.note(f"Ready: {identity.label} at {url}" if ready else f"Loading, at {url}")
+
+        return run_server(host, settings, load=load, announce=announce)

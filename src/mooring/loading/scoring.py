@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ErrorCode
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from mooring.errors import EngineError, InvalidInput, MooringError, NotReady, ServerBusy
@@ -32,7 +33,7 @@ class ScoringError(MlflowException):
 
     def __init__(self, error: MooringError) -> None:
         code = next(name for kind, name in _ERROR_CODES.items() if isinstance(error, kind))
-        super().__init__(error.message, error_code=code)
+        super().__init__(error.message, error_code=ErrorCode.Value(code))
 
     @property
     def message(self) -> str:
