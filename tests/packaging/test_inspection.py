@@ -1,5 +1,4 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,7 @@ from mooring.packaging.snapshot import fetch_snapshot
 from mooring.spec.facts import ModelFacts
 from mooring.spec.model_spec import ModelSpec
 from tests import models
-from tests.hub_server import HubServer
-from tests.packaging.conftest import edit_json
-
-Serve = Callable[..., HubServer]
+from tests.packaging.conftest import Serve, edit_json
 
 NATIVE = ("llama", "mistral", "gpt2", "gpt_neox", "mpt", "bloom", "opt", "mamba")
 

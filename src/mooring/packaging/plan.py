@@ -95,20 +95,19 @@ def make_plan(
 ) -> Plan:
     """Plan for `concurrency` sequences of `context_length` tokens, by default the model's own.
 
-    Raises `InvalidInput` for a context longer than the model's, or numbers below 1.
+    Raises `InvalidInput` for a context beyond the model's or a number below 1.
     """
-    _check_concurrency(concurrency)
     context = _checked_context(facts, context_length)
-    device = "cuda" if machine.gpus else "cpu"
-    precision = _precision(facts, machine, device) if dtype == "auto" else dtype
-    room = _Room(facts, machine, device, precision)
-    needed = room.needed(tokens := context * concurrency)
+    tokens = context * _checked_concurrency(concurrency)
+    precision = _auto_precision(facts, machine) if dtype == "auto" else dtype
+    room = _Room(facts, machine, precision)
+    needed = room.needed(tokens)
     return Plan(
         model_type=facts.model_type,
         architecture=facts.architecture,
         own_code=facts.own_code,
         parameters=facts.parameters,
-        device=device,
+        device=room.device,
         precision=precision,
         context_length=context,
         concurrency=concurrency,
@@ -155,15 +154,16 @@ def weight_bytes(facts: ModelFacts, precision: str) -> int:
 
 
 class _Room:
-    """What one precision takes on a device, and what is left there for the cache."""
+    """What one precision takes on the machine's best device, and what is left for the cache."""
 
-    def __init__(self, facts: ModelFacts, machine: Machine, device: str, precision: str) -> None:
-        self._facts, self._machine, self._device = facts, machine, device
+    def __init__(self, facts: ModelFacts, machine: Machine, precision: str) -> None:
+        self._facts, self._machine = facts, machine
+        self.device = "cuda" if machine.gpus else "cpu"
         weights = weight_bytes(facts, precision)
         self.overhead = LIBRARY_BYTES + int(weights * WORK_SHARE)
         self.fixed = weights + self.overhead
         self.per_token = (facts.cache_values_per_token or 0) * BITS[precision] // 8
-        self.available = machine.memory_available if device == "cpu" else _on_gpus(machine, weights)
+        self.available = _on_gpus(machine, weights) if machine.gpus else machine.memory_available
 
     def needed(self, tokens: int) -> int:
         """Return all bytes for that many tokens in the cache."""
@@ -171,7 +171,7 @@ class _Room:
 
     def smaller_precision(self, tokens: int) -> str | None:
         """Return bfloat16 where that fits and this precision does not."""
-        smaller = _Room(self._facts, self._machine, self._device, "bfloat16")
+        smaller = _Room(self._facts, self._machine, "bfloat16")
         helps = smaller.needed(tokens) <= smaller.available
         return "bfloat16" if helps and self.needed(tokens) > self.available else None
 
@@ -189,8 +189,8 @@ def _on_gpus(machine: Machine, weights: int) -> int:
     return first if weights <= first * _ONE_GPU_SHARE else sum(g.memory_free for g in machine.gpus)
 
 
-def _precision(facts: ModelFacts, machine: Machine, device: str) -> str:
-    if device == "cpu":
+def _auto_precision(facts: ModelFacts, machine: Machine) -> str:
+    if not machine.gpus:
         return cpu_precision(facts, machine)
     if not facts.half_precision:
         return "float32" if _is_mostly(facts, "F32") else "bfloat16"
@@ -217,9 +217,10 @@ def _checked_context(facts: ModelFacts, wanted: int | None) -> int:
     return wanted
 
 
-def _check_concurrency(wanted: int) -> None:
+def _checked_concurrency(wanted: int) -> int:
     if wanted < 1:
         raise InvalidInput(f"`concurrency` must be >= 1. Given: {wanted}.", param="concurrency")
+    return wanted
 
 
 def _count(number: int) -> str:
