@@ -50,7 +50,7 @@ bench: $(VENV)/.run ## Measure generation speed, side by side in one run
 	@$(BIN)/python benchmarks/throughput.py
 
 demo-model: $(VENV)/.run ## Train the bundled demo model again (minutes)
-	$(BIN)/python -m mooring.demo.train
+	OMP_WAIT_POLICY=passive $(BIN)/python -m mooring.demo.train
 
 constraints: $(VENV)/.develop ## Write the versions of this environment to constraints.txt
 	$(BIN)/python scripts/constraints.py

@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
+import mooring.demo
 from mooring.api.package import PackagedModel
+from mooring.loading.tokenizer import TransformersTokenizer
 from tests.conftest import Store
 from tests.doors.answers import (
     ANSWERS,
@@ -24,6 +26,7 @@ from tests.doors.answers import (
     LAST_ANSWER,
     QUESTIONS,
     as_instruct,
+    user,
 )
 from tests.processes import BIN, free_port, server
 
@@ -76,8 +79,15 @@ def test_completions_take_the_prompt_as_it_is(client: openai.OpenAI) -> None:
     rendered = [as_instruct(question) for question in QUESTIONS]
     answer = client.completions.create(model="demo", prompt=rendered)
     assert [choice.text for choice in answer.choices] == EXPECTED
-    unrendered = client.completions.create(model="demo", prompt=FIRST, max_tokens=40)
-    assert unrendered.choices[0].text != ANSWERS[FIRST][: len(unrendered.choices[0].text)]
+
+
+def test_only_completions_leave_the_prompt_unrendered(client: openai.OpenAI) -> None:
+    tokenizer = TransformersTokenizer(mooring.demo.snapshot_path())
+    raw = client.completions.create(model="demo", prompt=FIRST, max_tokens=1)
+    assert raw.usage is not None
+    assert raw.usage.prompt_tokens == len(tokenizer.encode(FIRST, add_special_tokens=True))
+    rendered = chat(client, user(FIRST), max_tokens=1)
+    assert rendered.usage.prompt_tokens > raw.usage.prompt_tokens
 
 
 def test_completions_streamed(url: str) -> None:

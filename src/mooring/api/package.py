@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import mooring
 from mooring.api.smoke_test import smoke_test
 from mooring.api.watching import Silent, Watcher
+from mooring.errors import BrokenSource
 from mooring.packaging.artifact import ArtifactPlan
 from mooring.packaging.default_choice import choose_defaults
 from mooring.packaging.inspection import inspect_snapshot
@@ -187,7 +188,13 @@ class _Packaging:
         self._watcher.stage("Hashing", sum(sizes.values()))
         files = []
         for name, size in sizes.items():
-            files.append(SnapshotFile(path=name, size=size, sha256=sha256_of(snapshot.path / name)))
+            digest = sha256_of(snapshot.path / name)
+            if snapshot.published_sha256(name) not in (None, digest):
+                raise BrokenSource(
+                    f"{name} must have the hash that the hub published, and does not: the download "
+                    "is damaged. Remove the file from the hub cache and package again."
+                )
+            files.append(SnapshotFile(path=name, size=size, sha256=digest))
             self._watcher.advance(size)
         return tuple(files)
 

@@ -1,6 +1,6 @@
 """Whatever a caller of `predict` hands over, as one list of rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mooring.errors import InvalidPrompt
@@ -18,8 +18,8 @@ def rows_of(data: Any) -> list[Any]:
         return [data]
     if isinstance(data, Mapping):
         return rows_of_columns(data)
-    if isinstance(data, Sequence):
-        return list(data)
+    if isinstance(data, list):
+        return data
     raise InvalidPrompt(
         "Input must be a string, a list, a mapping or a data frame with the column `prompt` or "
         f"`messages`. Given: {type(data).__name__}."

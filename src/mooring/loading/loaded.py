@@ -103,8 +103,8 @@ class LoadedModel:
     ) -> list[list[Completion]]:
         service = self._running.service
         sampling = service.sampling(parameters)
-        prepared = [await service.prepare(TextRequest(prompt, sampling)) for prompt in prompts]
-        return await service.complete_all(prepared)
+        requests = [TextRequest(prompt, sampling) for prompt in prompts]
+        return await service.complete_all(await service.prepare_all(requests))
 
     async def _pump(self, prompt: PromptInput, parameters: Mapping[str, Any], put: Put) -> None:
         """Move text from the service to the caller's queue, the end or the failure last."""
