@@ -16,6 +16,10 @@ from mooring.generation import Failed
 
 logger = logging.getLogger(__name__)
 
+# Below this many parameters a step is over before a second thread could help: measured on two
+# cores, equal speed when they are idle and less than half of it when they are not.
+_TOO_SMALL_TO_SHARE = 4_000_000
+
 
 class Runner:
     """The groups alive in one model; a newcomer never waits for an older group to end."""
@@ -25,10 +29,14 @@ class Runner:
         self._end_token_ids = frozenset(end_token_ids)
         self._can_pad = padding_is_right(loaded)
         self._groups: list[Group] = []
+        self._stepped = False
 
     @torch.inference_mode()
     def step(self, joining: list[Sequence]) -> None:
         """Make `joining` new groups, then step every group once; a failure stays in its group."""
+        if not self._stepped:
+            self._stepped = True
+            _choose_threads(self._loaded)
         self._groups += [Group(self._loaded, sequences) for sequences in self._arrange(joining)]
         for group in self._groups:
             if group.running:
@@ -59,3 +67,9 @@ class Runner:
             logger.exception("A model step failed; its %d requests fail.", len(group.running))
             for sequence in group.running:
                 sequence.end(Failed(step_failed()))
+
+
+def _choose_threads(loaded: LoadedModel) -> None:
+    """Run a tiny model on one thread; must be called in the thread that steps."""
+    if sum(values.numel() for values in loaded.model.parameters()) < _TOO_SMALL_TO_SHARE:
+        torch.set_num_threads(1)
