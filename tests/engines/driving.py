@@ -49,12 +49,14 @@ def ask(
     *,
     id: str | None = None,
     on_token: Callable[[Answer], None] | None = None,
+    generated: Sequence[int] = (),
     **sampling: Any,
 ) -> Answer:
     """Submit a request, greedy unless told otherwise, and return its answer to come."""
     answer = Answer(id or f"request-{next(_numbers)}", on_token)
     params = SamplingParams(temperature=0.0).update(sampling)
-    engine.submit(GenerationRequest(answer.id, tuple(prompt), params), answer.receive)
+    request = GenerationRequest(answer.id, tuple(prompt), params, tuple(generated))
+    engine.submit(request, answer.receive)
     return answer
 
 

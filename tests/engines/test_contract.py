@@ -54,6 +54,13 @@ def test_takes_the_rest_of_the_context_without_a_limit(engine: Engine) -> None:
     assert answer.end == Finished("length")
 
 
+def test_goes_on_with_an_answer_that_was_begun_before(engine: Engine) -> None:
+    whole = ask(engine, [5, 6, 7], max_tokens=8, ignore_eos=True).wait().tokens
+    rest = ask(engine, [5, 6, 7], generated=whole[:5], max_tokens=8, ignore_eos=True)
+    assert rest.end == Finished("length")
+    assert rest.tokens == whole[5:]
+
+
 def test_cancels_within_one_step_and_leaves_others_alone(engine: Engine) -> None:
     undisturbed = ask(engine, [9, 10, 11], max_tokens=20, ignore_eos=True).wait().tokens
 
@@ -187,6 +194,13 @@ def test_counts_what_runs_waits_and_steps(engine_of: EngineOf) -> None:
         ([5] * 256, {}, ContextExceeded, "must have < 256 tokens, the model's context. Given: 256"),
         ([5] * 6, {"max_tokens": 251}, InvalidParameter, "`max_tokens` must be <= 250 after"),
         ([5], {"logit_bias": {259: 1.0}}, InvalidParameter, "must be < 259, the model's voc"),
+        ([5], {"generated": [6, 259]}, InvalidPrompt, "must be >= 0 and < 259. Given: 259."),
+        (
+            [5],
+            {"generated": [6, 7], "max_tokens": 2},
+            InvalidParameter,
+            "`max_tokens` must be > 2, the tokens generated before. Given: 2.",
+        ),
     ],
 )
 def test_refuses_what_could_only_fail(

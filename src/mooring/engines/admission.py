@@ -18,6 +18,12 @@ def check_request(request: GenerationRequest, capabilities: Capabilities) -> int
             f"Given: {max_tokens}. Lower it or shorten the prompt.",
             param="max_tokens",
         )
+    if request.generated_ids and len(request.generated_ids) >= max_tokens:
+        raise InvalidParameter(
+            f"`max_tokens` must be > {len(request.generated_ids)}, the tokens generated before. "
+            f"Given: {max_tokens}. This answer is complete.",
+            param="max_tokens",
+        )
     return max_tokens
 
 
@@ -25,7 +31,8 @@ def _check_prompt(request: GenerationRequest, capabilities: Capabilities) -> Non
     prompt_ids, vocabulary_size = request.prompt_ids, capabilities.vocabulary_size
     if not prompt_ids:
         raise InvalidPrompt("The prompt must have at least 1 token. Given: 0. Send some text.")
-    outside = max(prompt_ids) if max(prompt_ids) >= vocabulary_size else min(prompt_ids)
+    highest, lowest = max(request.input_ids), min(request.input_ids)
+    outside = highest if highest >= vocabulary_size else lowest
     if not 0 <= outside < vocabulary_size:
         raise InvalidPrompt(
             f"Prompt token ids must be >= 0 and < {vocabulary_size}. Given: {outside}. "

@@ -18,7 +18,7 @@ class Sequence:
     def __init__(self, request: GenerationRequest, emit: Emit, max_tokens: int) -> None:
         self.request = request
         self.max_tokens = max_tokens
-        self.generated = 0
+        self.generated = len(request.generated_ids)
         self.cancelled = False
         self.ended = False
         self._emit = emit

@@ -58,8 +58,16 @@ class GenerationRequest:
 
     `id` is unique within the engine. `sampling.max_tokens` is set and fits the context with the
     prompt; `sampling.n` and `sampling.stop` are the service's concern and ignored by engines.
+    `generated_ids` is the beginning of the answer where it was generated before: engines send only
+    what follows, chosen as if they had generated the whole; `sampling.max_tokens` counts both.
     """
 
     id: str
     prompt_ids: tuple[int, ...]
     sampling: SamplingParams
+    generated_ids: tuple[int, ...] = ()
+
+    @property
+    def input_ids(self) -> tuple[int, ...]:
+        """What a model reads first: the prompt, and what was generated before."""
+        return self.prompt_ids + self.generated_ids

@@ -116,6 +116,24 @@ def test_a_seed_repeats_whoever_shares_the_batch(engine: Engine) -> None:
     assert [len(answer.wait().tokens) for answer in crowd] == [3, 4, 5, 6, 7, 8]
 
 
+@pytest.mark.parametrize("begun", [1, 7, 19])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"temperature": 0.0, "repetition_penalty": 1.6},
+        {"temperature": 1.5, "seed": 7},
+        {"temperature": 1.5, "seed": 7, "presence_penalty": 1.5, "frequency_penalty": 0.9},
+    ],
+)
+def test_an_answer_begun_before_goes_on_unchanged(
+    engine: Engine, sampling: dict[str, Any], begun: int
+) -> None:
+    sampling = {**sampling, "max_tokens": 20, "ignore_eos": True}
+    whole = ask(engine, PROMPT, **sampling).wait().tokens
+    rest = ask(engine, PROMPT, generated=whole[:begun], **sampling)
+    assert rest.wait().tokens == whole[begun:]
+
+
 def test_top_k_one_equals_greedy(engine: Engine) -> None:
     answer = ask(engine, PROMPT, max_tokens=12, temperature=2.0, top_k=1, ignore_eos=True)
     assert answer.wait().tokens == greedy(engine)

@@ -198,6 +198,18 @@ def test_same_seed_same_tokens_whoever_else_is_there() -> None:
         assert choose_tokens(logits, [together, *others])[0] == expected
 
 
+def test_a_resumed_sampler_is_the_one_that_chose() -> None:
+    logits = random_logits(vocabulary_size=60)
+    values: dict[str, Any] = {
+        "temperature": 1.3, "seed": 4, "repetition_penalty": 1.2, "frequency_penalty": 0.8,
+    }  # fmt: skip
+    one = sampler(60, **values)
+    chosen = [token or 0 for _ in range(40) for token in choose_tokens(logits, [one])]
+    resumed = sampler(60, **values)
+    resumed.resume(chosen[:30])
+    assert [choose_tokens(logits, [resumed])[0] for _ in range(10)] == chosen[30:]
+
+
 def test_other_seeds_and_no_seed_draw_otherwise() -> None:
     logits = torch.zeros(1, 1000)
 

@@ -12,7 +12,7 @@ class Group:
     """A batch, and the sequence and sampler of each of its rows."""
 
     def __init__(self, loaded: LoadedModel, sequences: list[Sequence]) -> None:
-        prompts = [sequence.request.prompt_ids for sequence in sequences]
+        prompts = [sequence.request.input_ids for sequence in sequences]
         self._batch = Batch(loaded.model, prompts, loaded.vocabulary_size)
         self._sequences = sequences
         self._samplers = [
@@ -24,6 +24,8 @@ class Group:
             )
             for sequence in sequences
         ]
+        for sequence, sampler in zip(sequences, self._samplers, strict=True):
+            sampler.resume(sequence.request.generated_ids)
 
     @property
     def running(self) -> list[Sequence]:

@@ -57,7 +57,7 @@ class Runner:
             return [joining] if joining else []
         by_length: defaultdict[int, list[Sequence]] = defaultdict(list)
         for sequence in joining:
-            by_length[len(sequence.request.prompt_ids)].append(sequence)
+            by_length[len(sequence.request.input_ids)].append(sequence)
         return list(by_length.values())
 
     def _step(self, group: Group) -> None:

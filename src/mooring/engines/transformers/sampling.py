@@ -62,7 +62,7 @@ class RowSampler:
         """Return the next token for `scores`, of which `most_likely` is the highest."""
         if self._generator is None:
             return most_likely
-        uniform = torch.rand((), generator=self._generator, dtype=torch.float64).item()
+        uniform = _uniform(self._generator)
         below = scores - scores[most_likely]
         probabilities = torch.softmax(below / self._params.temperature, dim=-1)
         probabilities, token_ids = _narrow(probabilities, self._params)
@@ -75,6 +75,13 @@ class RowSampler:
             self._seen[token_id] = True
         if self._counts is not None:
             self._counts[token_id] += 1
+
+    def resume(self, generated_ids: Sequence[int]) -> None:
+        """Go on as if this sampler had chosen `generated_ids`: one draw for each."""
+        for token_id in generated_ids:
+            self.observe(token_id)
+            if self._generator is not None:
+                _uniform(self._generator)
 
 
 def choose_tokens(logits: torch.Tensor, samplers: Sequence[RowSampler]) -> list[int | None]:
@@ -148,6 +155,10 @@ def _bias_tensors(
         return None
     ids, values = zip(*bias, strict=True)
     return torch.tensor(ids, device=device), torch.tensor(values, device=device)
+
+
+def _uniform(generator: torch.Generator) -> float:
+    return torch.rand((), generator=generator, dtype=torch.float64).item()
 
 
 def _generator(seed: int | None) -> torch.Generator:
