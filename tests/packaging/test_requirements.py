@@ -9,6 +9,7 @@ from packaging.version import Version
 
 import mooring
 from mooring.errors import InvalidInput, MissingDependency
+from mooring.packaging import requirements
 from mooring.packaging.inspection import inspect_snapshot
 from mooring.packaging.requirements import SERVING, find_requirements
 from mooring.packaging.snapshot import fetch_snapshot
@@ -22,8 +23,8 @@ def find(folder: Path, *extra: str, trust: bool = False) -> tuple[str, ...]:
     return find_requirements(snapshot, facts, extra)
 
 
-def names(requirements: tuple[str, ...]) -> list[str]:
-    return [requirement.partition("==")[0] for requirement in requirements]
+def names(found: tuple[str, ...]) -> list[str]:
+    return [requirement.partition("==")[0] for requirement in found]
 
 
 def test_a_plain_model_needs_what_serving_needs_in_the_versions_of_here(llama: Path) -> None:
@@ -148,3 +149,16 @@ def _imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module.partition(".")[0])
     return found
+
+
+def test_without_the_serving_extra_its_name_is_the_advice(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = requirements._version
+    gone = {"torch", "safetensors"}
+    monkeypatch.setattr(
+        requirements, "_version", lambda name: None if name in gone else installed(name)
+    )
+    with pytest.raises(MissingDependency, match=r"Missing: safetensors, torch\.") as caught:
+        find(llama)
+    assert "pip install 'mooring[transformers]'" in caught.value.message

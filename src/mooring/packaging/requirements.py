@@ -1,6 +1,6 @@
 """Finds the packages that this one model needs at serving time, with their versions here."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -58,8 +58,10 @@ def find_requirements(
     names = {*SERVING, *_for_tokenizer(snapshot)}
     if facts.own_code:
         names |= _for_code(snapshot)
-    needed = {canonicalize_name(name) for name in names}
-    pinned = {name: _pin(name) for name in needed - given.keys()}
+    needed = {canonicalize_name(name) for name in names} - given.keys()
+    versions = {name: _version(name) for name in sorted(needed)}
+    _require_installed([name for name, found in versions.items() if found is None])
+    pinned = {name: f"{name}=={Version(found).public}" for name, found in versions.items() if found}
     chosen = pinned | {name: str(requirement) for name, requirement in given.items()}
     return tuple(chosen[name] for name in sorted(chosen))
 
@@ -104,14 +106,17 @@ def _distribution(module: str, installed: Mapping[str, Iterable[str]]) -> str:
     return same if same in names or not names else names[0]
 
 
-def _pin(name: str) -> str:
-    found = _version(name)
-    if found is None:
-        raise MissingDependency(
-            f"Packages that the model needs must be installed here to be pinned. Missing: {name}. "
-            f"Run `pip install {name}`, or state the version with `--requirement {name}==VERSION`."
-        )
-    return f"{name}=={Version(found).public}"
+def _require_installed(missing: Sequence[str]) -> None:
+    """Raise `MissingDependency` if anything is missing: what is not here cannot be pinned."""
+    if not missing:
+        return
+    own = set(missing) & set(SERVING)
+    install = "'mooring[transformers]'" if own else " ".join(missing)
+    raise MissingDependency(
+        "Packages that the model needs must be installed here to be pinned. Missing: "
+        f"{', '.join(missing)}. Run `pip install {install}`, or state the version with "
+        f"`--requirement {missing[0]}==VERSION`."
+    )
 
 
 def _version(name: str) -> str | None:
