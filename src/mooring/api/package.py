@@ -188,14 +188,13 @@ class _Packaging:
         self._watcher.stage("Hashing", sum(sizes.values()))
         files = []
         for name, size in sizes.items():
-            digest = sha256_of(snapshot.path / name)
+            digest = sha256_of(snapshot.path / name, self._watcher.advance)
             if snapshot.published_sha256(name) not in (None, digest):
                 raise BrokenSource(
                     f"{name} must have the hash that the hub published, and does not: the download "
                     "is damaged. Remove the file from the hub cache and package again."
                 )
             files.append(SnapshotFile(path=name, size=size, sha256=digest))
-            self._watcher.advance(size)
         return tuple(files)
 
     def _check(self, folder: Path) -> None:

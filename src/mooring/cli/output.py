@@ -102,9 +102,10 @@ class _Drawn:
         self._progress.console.print(text, markup=False, highlight=False)
 
     def _finish(self) -> None:
+        """Fill the bar of the stage before, or take it away if its size was never known."""
         if self._task is not None:
-            task = self._progress.tasks[-1]
-            self._progress.update(self._task, total=task.total or 1, completed=task.total or 1)
+            total = self._progress.tasks[-1].total
+            self._progress.update(self._task, completed=total or 0, visible=total is not None)
 
 
 class _Plain:

@@ -1,6 +1,7 @@
 """The manifest: what is inside one artifact, written at packaging and checked at loading."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,10 +118,12 @@ class _Version(BaseModel):
     version: int
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hex, reading it in chunks."""
+def sha256_of(path: Path, advance: Callable[[int], None] | None = None) -> str:
+    """Return the SHA-256 of a file in hex, read in chunks whose sizes `advance` is told."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
+            if advance is not None:
+                advance(len(chunk))
     return digest.hexdigest()
