@@ -46,8 +46,9 @@ format: $(VENV)/.develop ## Mend style where that is safe
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.run ## Measure generation speed, side by side in one run
+bench: $(VENV)/.run ## Measure generation and packaging, side by side in one run each
 	@$(BIN)/python benchmarks/throughput.py
+	@MLFLOW_LOGGING_LEVEL=ERROR $(BIN)/python benchmarks/package_speed.py
 
 demo-model: $(VENV)/.run ## Train the bundled demo model again (minutes)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m mooring.demo.train

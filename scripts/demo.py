@@ -82,7 +82,7 @@ def version_packaged_before() -> str | None:
 def served() -> Iterator[str]:
     """Run `mooring serve` on a free port and yield its address once it is ready."""
     began = time.monotonic()
-    command = [MOORING, "serve", URI, "--port", "0"]
+    command = [str(MOORING), "serve", URI, "--port", "0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         url = address_of(server)
