@@ -1,0 +1,56 @@
+"""The serving page: what it shows is so, and it leaves nothing out."""
+
+import re
+from pathlib import Path
+
+from mooring.http.app import create_app
+from mooring.protocol.openai import _ChatBody, _CompletionBody
+from mooring.service.host import ModelHost, ModelIdentity
+from mooring.settings import ServerSettings
+from tests.docs.blocks import ROOT
+from tests.docs.page import Page
+
+SERVING = ROOT / "docs" / "serving.md"
+PARAMETERS = ROOT / "docs" / "parameters.md"
+
+
+def test_serving(tmp_path: Path) -> None:
+    with Page(tmp_path) as page:
+        page.run(SERVING)
+
+
+def test_the_table_has_every_route() -> None:
+    identity = ModelIdentity("demo", "1", "0" * 64, 0, ("demo",))
+    app = create_app(ModelHost(identity), ServerSettings())
+    routes = {
+        f"{method} {route.path.replace(':path', '')}"  # type: ignore[attr-defined]
+        for route in app.routes
+        for method in route.methods - {"HEAD"}  # type: ignore[attr-defined]
+    }
+    rows = [line for line in SERVING.read_text().splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`((?:GET|POST) /[^`]*)`", row)}
+    assert named == routes
+
+
+def test_every_field_of_openai_is_said_to_be_honoured_or_refused() -> None:
+    section = SERVING.read_text().partition("### Fields")[2].partition("\n#")[0]
+    told = set(re.findall(r"`(\w+)`", section + PARAMETERS.read_text()))
+    assert {*_ChatBody.model_fields, *_CompletionBody.model_fields} - told == set()
+
+
+def test_the_limits_are_the_servers_own() -> None:
+    from mooring.http.bodies import BODY_SECONDS
+    from mooring.http.server import MAX_HEADER_BYTES
+    from mooring.protocol.rows import MAX_MESSAGES
+
+    settings = ServerSettings()
+    limits = SERVING.read_text().partition("## Limits")[2].partition("\n#")[0]
+    for row in (
+        f"| sequences generated at once | {settings.engine.max_running} |",
+        f"| sequences that may wait | {settings.limits.max_waiting} |",
+        f"| prompts in one call | {settings.limits.max_rows} |",
+        f"| messages in one conversation | {MAX_MESSAGES} |",
+        f"| body | {settings.max_body_bytes:,} bytes, within {BODY_SECONDS:g} s |",
+        f"| request line and headers | {MAX_HEADER_BYTES:,} bytes |",
+    ):
+        assert row in limits
