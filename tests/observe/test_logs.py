@@ -83,3 +83,13 @@ def test_configuring_twice_does_not_double_lines(lines: io.StringIO) -> None:
     configure_logging(lines)
     log_request(record())
     assert len(lines.getvalue().splitlines()) == 1
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/ping"])
+def test_probes_do_not_fill_the_log(lines: io.StringIO, path: str) -> None:
+    record = RequestRecord("id", "GET", path, "demo/1@abc", status=200)
+    log_request(record)
+    assert lines.getvalue() == ""
+    logging.getLogger("mooring").setLevel(logging.DEBUG)
+    log_request(record)
+    assert json.loads(lines.getvalue())["path"] == path

@@ -74,7 +74,7 @@ def test_columns_can_be_declared_for_registries_that_ask(own: Store, source: Pat
         name="declared",
         experiment=own.experiment,
         tracking_uri=own.tracking_uri,
-        options=mooring.PackageOptions(inputs="columns"),
+        options=mooring.PackageOptions(signature="columns"),
     )
     model = mlflow.models.Model.load(str(artifact_of(own, packaged.uri)))
     assert model.signature.inputs.input_names() == ["prompt", "messages"]

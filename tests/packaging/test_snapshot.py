@@ -99,3 +99,11 @@ class TestDemo:
         assert snapshot.origin == Origin(kind="demo", name="demo")
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(snapshot.files)
         assert all((snapshot.path / name).is_file() for name in snapshot.files)
+
+
+def test_a_copy_of_mooring_without_the_demo_model_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mooring.demo.snapshot_path", lambda: tmp_path / "model")
+    with pytest.raises(SourceNotFound, match="Import mooring before loading a model with MLflow"):
+        fetch("demo")

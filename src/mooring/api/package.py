@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PackageOptions:
-    """How to package: what the signature says of inputs, how weights come into a local store.
+    """How to package: what MLflow is told of inputs, how weights come into a local store.
 
     `smoke_test` generates a few tokens from the finished artifact before it is published.
     """
 
-    inputs: Literal["open", "columns"] = "open"
+    signature: Literal["open", "columns"] = "open"
     weights: Literal["share", "copy"] = "share"
     smoke_test: bool = False
 
@@ -155,7 +155,7 @@ class _Packaging:
             self._publication.name,
             self.manifest,
             snapshot.path,
-            self._options.inputs,
+            self._options.signature,
             self._options.weights,
         )
         self._watcher.stage("Writing the artifact", sum(f.size for f in self.manifest.files))

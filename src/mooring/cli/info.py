@@ -1,12 +1,15 @@
 """`mooring info`: what is inside a packaged model."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from mooring.cli.options import Json, TrackingUri, Uri
 from mooring.cli.output import bytes_text, out, show_json, show_table
+
+if TYPE_CHECKING:
+    from mooring.spec.manifest import Origin
 
 
 def info(
@@ -35,7 +38,7 @@ def info(
     facts, origin = manifest.facts, manifest.origin
     rows: dict[str, Any] = {
         "version": report.version or "not registered",
-        "source": f"{origin.kind}: {origin.name}",
+        "source": "the bundled demo model" if origin.kind == "demo" else _named(origin),
         "commit": origin.commit or "none",
         "architecture": f"{facts.architecture} ({facts.model_type})",
         "parameters": f"{facts.parameters:,}",
@@ -57,3 +60,7 @@ def info(
     for file in manifest.files:
         files.add_row(file.path, bytes_text(file.size), file.sha256)
     out.print(files)
+
+
+def _named(origin: "Origin") -> str:
+    return f"{origin.kind} {origin.name}"

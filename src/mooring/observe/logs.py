@@ -10,6 +10,9 @@ from typing import Any, TextIO
 
 _access = logging.getLogger("mooring.access")
 
+# Probes come every few seconds for ever: their lines would hide the others.
+_PROBES = frozenset({"/health", "/ready", "/ping"})
+
 
 @dataclass(slots=True)
 class RequestRecord:
@@ -32,8 +35,12 @@ class RequestRecord:
 
 
 def log_request(record: RequestRecord) -> None:
-    """Write the access line of an answered request; its status is 499 if the client left."""
-    _access.info(
+    """Write the access line of an answered request; its status is 499 if the client left.
+
+    Lines of health and readiness probes are written at debug level only.
+    """
+    _access.log(
+        logging.DEBUG if record.path in _PROBES else logging.INFO,
         "request",
         extra={
             "event": {

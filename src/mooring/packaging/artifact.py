@@ -30,13 +30,13 @@ Placed = Callable[[int], None]
 class ArtifactPlan:
     """What goes into one artifact: the manifest, the folder its files come from, and its name.
 
-    `inputs` is what the signature says of them, `weights` how they come into a local store.
+    `signature` is what MLflow is told of inputs, `weights` how they come into a local store.
     """
 
     name: str
     manifest: Manifest
     source: Path
-    inputs: Literal["open", "columns"] = "open"
+    signature: Literal["open", "columns"] = "open"
     weights: Placement = "share"
 
 
@@ -73,7 +73,7 @@ def _write_code(folder: Path) -> None:
     shutil.copytree(
         package,
         folder / CODE_FOLDER / "mooring",
-        ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "*.jsonl", "tokenizer.json"),
+        ignore=shutil.ignore_patterns("__pycache__", "*.jsonl", "model", "model.partial"),
     )
 
 
@@ -117,7 +117,7 @@ def _write_mlmodel(plan: ArtifactPlan, lineage: Lineage, folder: Path) -> "Model
         run_id=lineage.run_id,
         model_uuid=lineage.model_id,
         model_id=lineage.model_id,
-        signature=build_signature(manifest.defaults, plan.inputs),
+        signature=build_signature(manifest.defaults, plan.signature),
         metadata={"mooring": {"columns": INPUT_COLUMNS, "digest": manifest.digest}},
     )
     mlflow.pyfunc.add_to_model(

@@ -19,7 +19,7 @@ _MLFLOW_TYPES = {"int": "long", "float": "double", "bool": "boolean", "token_bia
 
 
 def build_signature(
-    defaults: Mapping[str, Any], inputs: Literal["open", "columns"] = "open"
+    defaults: Mapping[str, Any], kind: Literal["open", "columns"] = "open"
 ) -> "ModelSignature":
     """Return the signature with this model's defaults.
 
@@ -32,7 +32,7 @@ def build_signature(
     from mlflow.types.schema import ColSpec, ParamSchema, Schema
 
     return ModelSignature(
-        inputs=_columns() if inputs == "columns" else None,
+        inputs=_columns() if kind == "columns" else None,
         outputs=Schema([ColSpec("string", "candidates")]),
         params=ParamSchema([_parameter(field, defaults[field.name]) for field in SAMPLING_FIELDS]),
     )

@@ -59,7 +59,7 @@ def local_snapshot(spec: ModelSpec) -> Snapshot | None:
     """Return the snapshot of `demo` or a folder, or None where the source is a hub id."""
     source = spec.source
     if source == DEMO_SOURCE:
-        folder, origin = demo.snapshot_path(), Origin(kind="demo", name=DEMO_SOURCE)
+        folder, origin = _demo_folder(), Origin(kind="demo", name=DEMO_SOURCE)
     elif source.startswith(("/", "./", "../", "~")) or os.path.isdir(source):
         folder = _folder(os.path.expanduser(source))
         origin = Origin(kind="folder", name=folder.name)
@@ -98,6 +98,16 @@ def fetch_supporting_files(
     folder = hub.download(model, (*supporting, *index), show_progress=show_progress)
     refuse_untrusted(folder, trust_remote_code=spec.trust_remote_code)
     return folder, supporting
+
+
+def _demo_folder() -> Path:
+    folder = demo.snapshot_path()
+    if not folder.is_dir():  # a packaged model's own copy of Mooring, loaded in its place
+        raise SourceNotFound(
+            "The demo model comes with an installed Mooring, not with the copy inside a packaged "
+            "model that this process uses. Import mooring before loading a model with MLflow."
+        )
+    return folder
 
 
 def _folder(path: str) -> Path:
