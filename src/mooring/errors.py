@@ -204,3 +204,12 @@ class NotReady(EngineError):
 
     code = "not_ready"
     retryable = True
+
+
+def make_error(kind: str, message: str, *, param: str | None = None) -> MooringError:
+    """Return the error whose class is named `kind`: for errors that crossed a process boundary."""
+    classes: list[type[MooringError]] = [MooringError]
+    for known in classes:
+        classes += known.__subclasses__()
+    named = {known.__name__: known for known in classes}
+    return named.get(kind, MooringError)(message, param=param)

@@ -12,7 +12,8 @@ class EngineSettings:
     """How an engine runs a model.
 
     `dtype` overrides what the artifact asks for, `context_length` (tokens) may only shorten the
-    model's own, `max_running` bounds the sequences that run side by side.
+    model's own, `max_running` bounds the sequences that run side by side. `hang_seconds` is how
+    long an engine in a process of its own may work without a step before it is restarted.
     """
 
     name: Literal["auto", "transformers", "echo"] = "auto"
@@ -20,6 +21,7 @@ class EngineSettings:
     dtype: Dtype | None = None
     context_length: int | None = None
     max_running: int = 32
+    hang_seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)

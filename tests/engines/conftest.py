@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from mooring.engines.contract import Engine
+from mooring.engines.description import EngineDescription
 from mooring.engines.echo import EchoEngine, EchoSettings
+from mooring.engines.process import ProcessEngine
 from mooring.engines.transformers import TransformersEngine
 from mooring.settings import EngineSettings
 from tests import models
@@ -62,14 +64,24 @@ def transformers_engine(snapshot_of: SnapshotOf) -> Iterator[EngineOf]:
         engine.close()
 
 
-@pytest.fixture(params=["echo", "transformers"])
+@pytest.fixture(params=["echo", "transformers", "process"])
 def engine_of(request: pytest.FixtureRequest, snapshot_of: SnapshotOf) -> Iterator[EngineOf]:
     """Make an engine of each kind, not yet started; close it at the end."""
     made: list[Engine] = []
 
     def make(*, max_running: int = 32) -> Engine:
         engine: Engine
-        if request.param == "echo":
+        if request.param == "process":
+            engine = ProcessEngine(
+                EngineDescription(
+                    snapshot="",
+                    context_length=models.CONTEXT_LENGTH,
+                    vocabulary_size=models.VOCABULARY_SIZE,
+                    settings=EngineSettings("echo", max_running=max_running),
+                    seconds_per_token=0.001,
+                )
+            )
+        elif request.param == "echo":
             engine = EchoEngine(
                 EchoSettings(
                     seconds_per_token=0.001,

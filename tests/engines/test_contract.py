@@ -20,6 +20,9 @@ from tests.engines.conftest import EngineOf
 from tests.engines.driving import Answer, ask, engine_threads
 from tests.models import CONTEXT_LENGTH, VOCABULARY_SIZE
 
+# What is seen step by step only where no pipe lies between.
+in_this_process = pytest.mark.parametrize("engine_of", ["echo", "transformers"], indirect=True)
+
 
 @pytest.fixture
 def engine(engine_of: EngineOf) -> Engine:
@@ -95,6 +98,7 @@ def test_cancels_what_waits(engine_of: EngineOf) -> None:
     assert waiting_counts[4:] == [1] + [0] * 15
 
 
+@in_this_process
 def test_the_place_of_the_cancelled_is_taken_in_the_next_step(engine_of: EngineOf) -> None:
     engine = engine_of(max_running=1)
     engine.start()
@@ -120,6 +124,7 @@ def test_ignores_cancelling_the_unknown(engine: Engine) -> None:
     assert ask(engine, [5], max_tokens=1).end == Finished("length")
 
 
+@in_this_process
 def test_an_idle_engine_gathers_requests_before_it_starts(
     monkeypatch: pytest.MonkeyPatch, engine_of: EngineOf
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from mooring.errors import EngineStopped
 from mooring.generation import Event, GenerationRequest
 
 Emit = Callable[[Event], None]
@@ -59,3 +60,16 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """End all sequences with `Failed(EngineStopped)` and free the model; safe to call twice."""
+
+
+class EngineObserver(Protocol):
+    """Hears how an engine fares that may die and be started again; called from any thread."""
+
+    def engine_restarting(self) -> None:
+        """Note that the engine has died and is being started again."""
+
+    def engine_restarted(self) -> None:
+        """Note that the engine is back."""
+
+    def engine_failed(self, error: EngineStopped) -> None:
+        """Note that the engine has died for good."""

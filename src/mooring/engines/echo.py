@@ -22,7 +22,8 @@ class EchoSettings:
     """How the echo engine behaves.
 
     Each step takes `seconds_per_token` and gives every running sequence one token. `fail_after`
-    says after how many tokens a request fails, None for never.
+    says after how many tokens a request fails, `breaks_at_step` at which step, counted from 0, the
+    engine raises; None for never.
     """
 
     seconds_per_token: float = 0.0
@@ -30,6 +31,7 @@ class EchoSettings:
     context_length: int = 4096
     vocabulary_size: int = 100_000
     fail_after: Callable[[GenerationRequest], int | None] = _never
+    breaks_at_step: int | None = None
 
 
 class EchoEngine(EngineLoop):
@@ -63,6 +65,8 @@ class EchoEngine(EngineLoop):
     def _step(self, joining: list[Sequence]) -> None:
         going_on = [s for s in self._echoing if not s.ended]
         self._pace(idle=not going_on)
+        if self._steps == self._settings.breaks_at_step:
+            raise RuntimeError(f"Told to break at step {self._steps}.")
         self._echoing = going_on + joining
         for sequence in self._echoing:
             self._advance(sequence)

@@ -80,6 +80,11 @@ class SamplingParams:
         """Whether the most likely token is always taken."""
         return self.temperature < GREEDY_BELOW
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same prompt gives the same tokens again."""
+        return self.greedy or self.top_k == 1 or self.seed is not None
+
     def update(self, values: Mapping[str, Any]) -> Self:
         """Return a copy with `values` set; raise `InvalidParameter` naming the first bad one."""
         return replace(

@@ -1,0 +1,1 @@
+"""Tests of engines in child processes."""
