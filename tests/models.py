@@ -29,35 +29,91 @@ _SPECIAL_IDS = {
     "bos_token_id": BEGIN,
     "eos_token_id": END,
 }
+_ROTARY = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": CONTEXT_LENGTH,
+}
 
 
 def tiny_llama(path: Path, *, chat_template: str | None = None, **overrides: Any) -> Path:
     """Llama: rotary positions, grouped key/value heads."""
-    config = transformers.LlamaConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=CONTEXT_LENGTH,
-        **_SPECIAL_IDS | overrides,
-    )
+    config = transformers.LlamaConfig(**_ROTARY | _SPECIAL_IDS | overrides)
     return _save(path, transformers.LlamaForCausalLM, config, chat_template=chat_template)
 
 
 def tiny_mistral(path: Path, *, sliding_window: int = 8) -> Path:
     """Mistral: each token sees only the last `sliding_window` tokens."""
-    config = transformers.MistralConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=CONTEXT_LENGTH,
-        sliding_window=sliding_window,
+    config = transformers.MistralConfig(sliding_window=sliding_window, **_ROTARY, **_SPECIAL_IDS)
+    return _save(path, transformers.MistralForCausalLM, config)
+
+
+def tiny_qwen2(path: Path) -> Path:
+    """Qwen2: biases on queries, keys and values."""
+    config = transformers.Qwen2Config(**_ROTARY, **_SPECIAL_IDS)
+    return _save(path, transformers.Qwen2ForCausalLM, config)
+
+
+def tiny_qwen3(path: Path) -> Path:
+    """Qwen3: norms on queries and keys, heads wider than the hidden size says."""
+    config = transformers.Qwen3Config(head_dim=16, **_ROTARY, **_SPECIAL_IDS)
+    return _save(path, transformers.Qwen3ForCausalLM, config)
+
+
+def tiny_gemma2(path: Path) -> Path:
+    """Gemma 2: capped logits, every other layer sees only the last 8 tokens."""
+    config = transformers.Gemma2Config(
+        head_dim=8, sliding_window=8, query_pre_attn_scalar=8, **_ROTARY, **_SPECIAL_IDS
+    )
+    return _save(path, transformers.Gemma2ForCausalLM, config)
+
+
+def tiny_gemma3(path: Path) -> Path:
+    """Gemma 3: a window and rotary frequencies of their own for some layers."""
+    config = transformers.Gemma3TextConfig(
+        head_dim=8,
+        sliding_window=8,
+        query_pre_attn_scalar=8,
+        layer_types=["sliding_attention", "full_attention"],
+        **_ROTARY,
         **_SPECIAL_IDS,
     )
-    return _save(path, transformers.MistralForCausalLM, config)
+    return _save(path, transformers.Gemma3ForCausalLM, config)
+
+
+def tiny_phi(path: Path) -> Path:
+    """Phi: partial rotary positions, a bias on the head."""
+    config = transformers.PhiConfig(**_ROTARY, **_SPECIAL_IDS)
+    return _save(path, transformers.PhiForCausalLM, config)
+
+
+def tiny_mixtral(path: Path) -> Path:
+    """Mixtral: a mixture of experts."""
+    config = transformers.MixtralConfig(
+        num_local_experts=4, num_experts_per_tok=2, **_ROTARY, **_SPECIAL_IDS
+    )
+    return _save(path, transformers.MixtralForCausalLM, config)
+
+
+def tiny_falcon(path: Path, *, alibi: bool = False) -> Path:
+    """Falcon: one key/value head for all queries."""
+    config = transformers.FalconConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=CONTEXT_LENGTH,
+        alibi=alibi,
+        **_SPECIAL_IDS,
+    )
+    return _save(path, transformers.FalconForCausalLM, config)
+
+
+def tiny_falcon_alibi(path: Path) -> Path:
+    """Falcon as it was first: ALiBi distances."""
+    return tiny_falcon(path, alibi=True)
 
 
 def tiny_gpt2(path: Path) -> Path:

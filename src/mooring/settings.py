@@ -14,6 +14,7 @@ class EngineSettings:
     `dtype` overrides what the artifact asks for, `context_length` (tokens) may only shorten the
     model's own, `max_running` bounds the sequences that run side by side. `hang_seconds` is how
     long an engine in a process of its own may work without a step before it is restarted.
+    `cache_bytes` bounds the keys and values of running sequences, None for half of the free memory.
     """
 
     name: Literal["auto", "transformers", "echo"] = "auto"
@@ -22,6 +23,7 @@ class EngineSettings:
     context_length: int | None = None
     max_running: int = 32
     hang_seconds: float = 10.0
+    cache_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

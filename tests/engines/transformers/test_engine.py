@@ -3,16 +3,19 @@
 import gc
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
 
-from mooring.engines.contract import Engine
+from mooring.engines.contract import Capabilities, Engine
 from mooring.engines.transformers import TransformersEngine
 from mooring.errors import (
     BrokenSource,
+    ContextExceeded,
+    InvalidParameter,
     MissingDependency,
     MooringError,
     NotEnoughMemory,
@@ -193,33 +196,49 @@ def test_a_row_without_finite_scores_fails_alone(
 
 
 @pytest.mark.parametrize("harm", [raise_out_of_memory, raise_unheard_of, lambda *_: 1 / 0])
-def test_a_failing_step_fails_its_group_alone(
+def test_a_prompt_that_fails_in_the_model_fails_alone(
     monkeypatch: pytest.MonkeyPatch,
     engine: Engine,
     caplog: pytest.LogCaptureFixture,
     harm: Callable[[torch.Tensor, Any], None],
 ) -> None:
-    expected = greedy(engine, count=30)
+    expected = greedy(engine, count=30), greedy(engine, [9, 10], count=5)
     poison(monkeypatch, harm)
     joined: list[Answer] = []
 
     def invite(answer: Answer) -> None:
         if len(answer.tokens) == 3:
             joined.append(ask(engine, [5, POISON], max_tokens=5))
-            joined.append(ask(engine, [9, 10], max_tokens=5))
+            joined.append(ask(engine, [9, 10], max_tokens=5, ignore_eos=True))
 
     old = ask(engine, PROMPT, max_tokens=30, ignore_eos=True, on_token=invite)
-    assert old.wait().tokens == expected
-    for answer in joined:
-        assert isinstance(answer.end, Failed)
-        assert isinstance(answer.end.error, RequestFailed)
-        assert answer.end.error.message == (
-            "The model failed while generating this answer. Try again; if it fails again, "
-            "the server's log says why."
-        )
-    assert "A model step failed; its 2 requests fail." in caplog.text
-    assert greedy(engine, count=30) == expected
+    assert old.wait().tokens == expected[0]
+    poisoned, healthy = joined
+    assert isinstance(poisoned.end, Failed)
+    assert isinstance(poisoned.end.error, RequestFailed)
+    assert poisoned.end.error.message == (
+        "The model failed while generating this answer. Try again; if it fails again, "
+        "the server's log says why."
+    )
+    assert healthy.wait().tokens == expected[1]
+    assert "A prompt failed in the model; its request fails." in caplog.text
+    assert greedy(engine, count=30) == expected[0]
     assert engine.load().running == 0
+
+
+def test_a_token_that_fails_in_the_model_fails_its_row_alone(
+    monkeypatch: pytest.MonkeyPatch, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    prompts = [PROMPT, [9, 10], [30] * 9]
+    expected = [greedy(engine, prompt) for prompt in prompts]
+    poison(monkeypatch, raise_unheard_of)
+    first = ask(engine, prompts[0], max_tokens=12, ignore_eos=True)
+    forced = ask(engine, [7], max_tokens=12, logit_bias={POISON: 100}, ignore_eos=True)
+    others = [ask(engine, prompt, max_tokens=12, ignore_eos=True) for prompt in prompts[1:]]
+    assert [answer.wait().tokens for answer in (first, *others)] == expected
+    assert isinstance(forced.end, Failed)
+    assert forced.tokens == [POISON]
+    assert "A model step failed; its 4 requests run alone." in caplog.text
 
 
 def test_a_failure_in_the_middle_keeps_what_was_sent(
@@ -288,3 +307,49 @@ def test_close_frees_the_model(transformers_engine: EngineOf) -> None:
     engine.close()
     assert answer.wait()
     assert models_alive() == before
+
+
+def start_with_cache(snapshot: Path, cache_bytes: int) -> tuple[Engine, Capabilities]:
+    engine = TransformersEngine(
+        snapshot,
+        EngineSettings(device="cpu", dtype="float32", cache_bytes=cache_bytes),
+        context_length=CONTEXT_LENGTH,
+        end_token_ids=(END,),
+    )
+    return engine, engine.start()
+
+
+def test_refuses_what_can_never_fit_the_cache_and_makes_wait_what_cannot_now(
+    snapshot_of: SnapshotOf, engine: Engine
+) -> None:
+    bytes_per_token = 2 * 2 * 2 * 8 * 4  # layers, keys and values, heads, head_dim, float32
+    small, capabilities = start_with_cache(snapshot_of("llama"), 40 * bytes_per_token)
+    assert capabilities.context_length == 40
+    with pytest.raises(ContextExceeded, match=r"must have < 40 tokens, the model's context"):
+        ask(small, [5] * 40)
+    with pytest.raises(InvalidParameter, match="`max_tokens` must be <= 10 after this prompt"):
+        ask(small, [5] * 30, max_tokens=11)
+    prompts = [[number] * (5 + number) for number in range(5, 15)]
+    answers = [ask(small, prompt, max_tokens=15, ignore_eos=True) for prompt in prompts]
+    assert [answer.wait().tokens for answer in answers] == [
+        greedy(engine, prompt, 15) for prompt in prompts
+    ]
+    small.close()
+
+
+def test_refuses_a_cache_too_small_for_anything(snapshot_of: SnapshotOf) -> None:
+    with pytest.raises(InvalidParameter, match="`cache_bytes` must be >= 512, two tokens"):
+        start_with_cache(snapshot_of("llama"), 500)
+
+
+def test_says_once_how_requests_will_run(
+    transformers_engine: EngineOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "mooring.engines")
+    transformers_engine("llama")
+    assert [record.message for record in caplog.records] == [
+        f"Continuous batching: the cache holds at most {32 * CONTEXT_LENGTH} tokens."
+    ]
+    caplog.clear()
+    transformers_engine("mamba")
+    assert "No continuous batching with this model: requests run in groups." in caplog.messages

@@ -30,7 +30,7 @@ class Batch:
         """Run the model over what it has not seen; return logits `[rows, vocabulary]`."""
         inputs = self._model.prepare_inputs_for_generation(
             self._ids,
-            next_sequence_length=1 if self._cache is not None else None,
+            next_sequence_length=1 if self.cache is not None else None,
             is_first_iteration=self._first,
             **self._inputs,
         )
@@ -49,10 +49,10 @@ class Batch:
         """Drop all other rows and return True, or do nothing if the cache cannot drop rows."""
         from transformers import Cache
 
-        if not isinstance(self._cache, Cache):
+        if not isinstance(self.cache, Cache):
             return False
         index = torch.tensor(rows, device=self._ids.device)
-        self._cache.reorder_cache(index)
+        self.cache.reorder_cache(index)
         self._ids = self._ids[index]
         for name in ("attention_mask", "position_ids"):
             if name in self._inputs:
@@ -60,7 +60,7 @@ class Batch:
         return True
 
     @property
-    def _cache(self) -> Any:
+    def cache(self) -> Any:
         """The cache under the name this model gives it; None before the first step."""
         names = ("past_key_values", "cache_params", "state", "mems")
         return next((self._inputs[n] for n in names if self._inputs.get(n) is not None), None)

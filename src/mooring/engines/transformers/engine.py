@@ -49,13 +49,14 @@ class TransformersEngine(EngineLoop):
         from mooring.engines.transformers.runner import Runner
 
         with errors_named(self._snapshot):
-            self._runner = Runner(loaded, self._end_token_ids)
+            runner = Runner(loaded, self._end_token_ids, self._settings, self._context_length)
+            self._runner = runner
         return Capabilities(
             name="transformers",
             version=transformers_version(),
             device=loaded.device,
             precision=loaded.precision,
-            context_length=self._context_length,
+            context_length=runner.context_length,
             vocabulary_size=loaded.vocabulary_size,
             max_running=self._settings.max_running,
         )

@@ -3,64 +3,38 @@
 from mooring.engines.sequence import Sequence
 from mooring.engines.transformers.batch import Batch
 from mooring.engines.transformers.loader import LoadedModel
-from mooring.engines.transformers.sampling import RowSampler, choose_tokens
-from mooring.errors import RequestFailed
-from mooring.generation import Failed
+from mooring.engines.transformers.row import Row
+from mooring.engines.transformers.sampling import choose_tokens
 
 
 class Group:
-    """A batch, and the sequence and sampler of each of its rows."""
+    """A batch and its rows."""
 
     def __init__(self, loaded: LoadedModel, sequences: list[Sequence]) -> None:
         prompts = [sequence.request.input_ids for sequence in sequences]
         self._batch = Batch(loaded.model, prompts, loaded.vocabulary_size)
-        self._sequences = sequences
-        self._samplers = [
-            RowSampler(
-                sequence.request.prompt_ids,
-                sequence.request.sampling,
-                loaded.vocabulary_size,
-                loaded.model.device,
-            )
-            for sequence in sequences
-        ]
-        for sequence, sampler in zip(sequences, self._samplers, strict=True):
-            sampler.resume(sequence.request.generated_ids)
+        self._rows = [Row(loaded, sequence) for sequence in sequences]
 
     @property
     def running(self) -> list[Sequence]:
         """The sequences that have not ended."""
-        return [sequence for sequence in self._sequences if not sequence.ended]
+        return [row.sequence for row in self._rows if not row.sequence.ended]
 
     def step(self, end_token_ids: frozenset[int]) -> None:
         """Give each sequence that has not ended its next token: run, sample, emit."""
-        rows = self._leave()
+        places = self._leave()
+        rows = [self._rows[place] for place in places]
         logits = self._batch.forward()
-        chosen = choose_tokens(logits[rows], [self._samplers[row] for row in rows])
-        tokens = dict(zip(rows, chosen, strict=True))
-        self._batch.append([tokens.get(row) or 0 for row in range(len(self._sequences))])
-        for row, token_id in tokens.items():
-            _emit(self._sequences[row], token_id, end_token_ids)
+        chosen = choose_tokens(logits[places], [row.sampler for row in rows])
+        tokens = dict(zip(places, chosen, strict=True))
+        self._batch.append([tokens.get(place) or 0 for place in range(len(self._rows))])
+        for row, token_id in zip(rows, chosen, strict=True):
+            row.take(token_id, end_token_ids)
 
     def _leave(self) -> list[int]:
-        """Drop the rows that have ended, if the cache can; return the rows that go on."""
-        rows = [row for row, sequence in enumerate(self._sequences) if not sequence.ended]
-        if len(rows) < len(self._sequences) and self._batch.keep(rows):
-            self._sequences = [self._sequences[row] for row in rows]
-            self._samplers = [self._samplers[row] for row in rows]
-            return list(range(len(rows)))
-        return rows
-
-
-def _emit(sequence: Sequence, token_id: int | None, end_token_ids: frozenset[int]) -> None:
-    if token_id is None:
-        sequence.end(
-            Failed(
-                RequestFailed(
-                    "No token is possible: the model's scores for this request are not finite. "
-                    "Change the prompt or the sampling parameters."
-                )
-            )
-        )
-    else:
-        sequence.push(token_id, end_token_ids)
+        """Drop the rows that have ended, if the cache can; return the places that go on."""
+        places = [place for place, row in enumerate(self._rows) if not row.sequence.ended]
+        if len(places) < len(self._rows) and self._batch.keep(places):
+            self._rows = [self._rows[place] for place in places]
+            return list(range(len(places)))
+        return places

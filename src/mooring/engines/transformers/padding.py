@@ -22,30 +22,36 @@ _EXACT_TOLERANCE, _ROUNDED_TOLERANCE = 1e-3, 0.1
 
 def padding_is_right(loaded: LoadedModel) -> bool:
     """Try the model on its first tokens, alone and padded; raise what it raises alone."""
-    short = _tokens(_SHORT, loaded.vocabulary_size)
+    short = trial_tokens(_SHORT, loaded.vocabulary_size)
     alone = _logits(loaded, [short])
-    right = _declares_padding(loaded.model) and _same_when_padded(loaded, short, alone)
+    right = declares_padding(loaded.model) and _same_when_padded(loaded, short, alone)
     if not right:
         logger.warning("This model cannot be padded: only prompts of equal length share a batch.")
     return right
 
 
-def _declares_padding(model: Any) -> bool:
+def declares_padding(model: Any) -> bool:
+    """Say whether the model takes a mask and, unless its distances are relative, positions."""
     declared = forward_parameters(model)
     placed = "position_ids" in declared or model.config.model_type in _RELATIVE_POSITIONS
     return "attention_mask" in declared and placed
 
 
 def _same_when_padded(loaded: LoadedModel, short: list[int], alone: torch.Tensor) -> bool:
-    long = _tokens(_LONG, loaded.vocabulary_size)
+    long = trial_tokens(_LONG, loaded.vocabulary_size)
     try:
         padded = _logits(loaded, [long, short])
     except MODEL_ERRORS:
         logger.warning("The model fails on padded prompts.", exc_info=True)
         return False
-    exact = loaded.precision == "float32"
-    tolerance = _EXACT_TOLERANCE if exact else _ROUNDED_TOLERANCE
-    return bool((padded - alone).abs().max() <= tolerance * alone.std())
+    return is_close(padded, alone, loaded.precision)
+
+
+def is_close(logits: torch.Tensor, alone: torch.Tensor, precision: str) -> bool:
+    """Say whether logits differ by no more than rounding from those of a row alone."""
+    tolerance = _EXACT_TOLERANCE if precision == "float32" else _ROUNDED_TOLERANCE
+    logits, alone = logits.float(), alone.float()
+    return bool((logits - alone).abs().max() <= tolerance * alone.std())
 
 
 @torch.inference_mode()
@@ -59,5 +65,6 @@ def _logits(loaded: LoadedModel, prompts: Sequence[list[int]]) -> torch.Tensor:
     return torch.stack(steps)
 
 
-def _tokens(count: int, vocabulary_size: int) -> list[int]:
+def trial_tokens(count: int, vocabulary_size: int) -> list[int]:
+    """Return token ids to try a model with."""
     return [(7 * position + 11) % vocabulary_size for position in range(count)]

@@ -1,72 +1,93 @@
-"""Steps groups of sequences through one model, each group at its own pace."""
+"""Chooses, once per model, how its sequences run side by side, and runs them."""
 
 import gc
 import logging
-from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
-from mooring.engines.loop import step_failed
 from mooring.engines.sequence import Sequence
-from mooring.engines.transformers.group import Group
+from mooring.engines.transformers.budget import bytes_per_token, plan_tokens
+from mooring.engines.transformers.columns import Columns
+from mooring.engines.transformers.continuous import Continuous
+from mooring.engines.transformers.grouped import Grouped
 from mooring.engines.transformers.loader import LoadedModel
 from mooring.engines.transformers.padding import padding_is_right
-from mooring.generation import Failed
+from mooring.engines.transformers.trial import try_columns
+from mooring.settings import EngineSettings
 
 logger = logging.getLogger(__name__)
 
 # Below this many parameters a step is over before a second thread could help: measured on two
 # cores, equal speed when they are idle and less than half of it when they are not.
 _TOO_SMALL_TO_SHARE = 4_000_000
+# Rotary frequencies of these kinds change with the longest row of a batch.
+_SHARED_ROTARY = frozenset({"dynamic", "longrope"})
 
 
 class Runner:
-    """The groups alive in one model; a newcomer never waits for an older group to end."""
+    """A loaded model that makes steps; `context_length` (tokens) is what its memory allows.
 
-    def __init__(self, loaded: LoadedModel, end_token_ids: Iterable[int]) -> None:
+    Rows in columns where the model takes them; else groups that arrived together.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        end_token_ids: Iterable[int],
+        settings: EngineSettings,
+        context_length: int,
+    ) -> None:
+        self.context_length = context_length
         self._loaded = loaded
-        self._end_token_ids = frozenset(end_token_ids)
-        self._can_pad = padding_is_right(loaded)
-        self._groups: list[Group] = []
         self._stepped = False
+        ends = frozenset(end_token_ids)
+        own_pace = _rows_are_independent(loaded.model.config, context_length)
+        like = try_columns(loaded)
+        self._way: Continuous | Grouped
+        if like is not None and own_pace:
+            columns = self._make_columns(like, settings)
+            self._way = Continuous(loaded, columns, ends)
+            logger.info(
+                "Continuous batching: the cache holds at most %d tokens.", columns.most_tokens
+            )
+        else:
+            self._way = Grouped(loaded, ends, can_pad=own_pace and padding_is_right(loaded))
+            logger.warning("No continuous batching with this model: requests run in groups.")
 
     @torch.inference_mode()
     def step(self, joining: list[Sequence]) -> None:
-        """Make `joining` new groups, then step every group once; a failure stays in its group."""
+        """Take in `joining` and give every running sequence its next token."""
         if not self._stepped:
             self._stepped = True
             _choose_threads(self._loaded)
-        self._groups += [Group(self._loaded, sequences) for sequences in self._arrange(joining)]
-        for group in self._groups:
-            if group.running:
-                self._step(group)
-        self._groups = [group for group in self._groups if group.running]
+        self._way.step(joining)
 
     def free(self) -> None:
         """Let go of the model and its memory; the runner cannot step after that."""
-        self._groups.clear()
-        del self._loaded
+        del self._way, self._loaded
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _arrange(self, joining: list[Sequence]) -> list[list[Sequence]]:
-        """Split into lists that can share a batch."""
-        if self._can_pad:
-            return [joining] if joining else []
-        by_length: defaultdict[int, list[Sequence]] = defaultdict(list)
-        for sequence in joining:
-            by_length[len(sequence.request.input_ids)].append(sequence)
-        return list(by_length.values())
+    def _make_columns(self, like: Any, settings: EngineSettings) -> Columns:
+        most_useful = settings.max_running * self.context_length
+        tokens = plan_tokens(
+            settings.cache_bytes, bytes_per_token(like), most_useful, self._loaded.device
+        )
+        self.context_length = min(self.context_length, tokens)
+        return Columns(like, tokens)
 
-    def _step(self, group: Group) -> None:
-        try:
-            group.step(self._end_token_ids)
-        except Exception:  # a model's own code may raise anything
-            logger.exception("A model step failed; its %d requests fail.", len(group.running))
-            for sequence in group.running:
-                sequence.end(Failed(step_failed()))
+
+def _rows_are_independent(config: Any, context_length: int) -> bool:
+    """Say whether no row of a batch changes the positions of another one."""
+    text = config.get_text_config(decoder=True)
+    rotary = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    kind = rotary.get("rope_type", rotary.get("type")) if isinstance(rotary, dict) else None
+    longest = getattr(text, "max_position_embeddings", 0)
+    original = rotary.get("original_max_position_embeddings") if kind else None
+    return kind not in _SHARED_ROTARY or context_length <= int(original or longest)
 
 
 def _choose_threads(loaded: LoadedModel) -> None:

@@ -1,0 +1,44 @@
+"""One pass of a model over new tokens of rows that have a cache."""
+
+from typing import Any
+
+import torch
+
+from mooring.engines.transformers.batch import forward_parameters
+from mooring.engines.transformers.loader import LoadedModel
+
+
+class Forward:
+    """Calls a model with the arguments that its `forward` declares."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._model = loaded.model
+        self._vocabulary_size = loaded.vocabulary_size
+        declared = forward_parameters(loaded.model)
+        self._takes_mask = "attention_mask" in declared
+        self._takes_positions = "position_ids" in declared
+        self._constant = {"logits_to_keep": 1} if "logits_to_keep" in declared else {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids, masks and positions go in."""
+        device: torch.device = self._model.device
+        return device
+
+    def __call__(
+        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any
+    ) -> torch.Tensor:
+        """Return the logits after the last of `ids` `[rows, new]`, as `[rows, vocabulary]`.
+
+        `mask` is `[rows, seen + new]`, `positions` `[rows, new]`; the cache takes in the new.
+        """
+        inputs: dict[str, Any] = dict(self._constant)
+        if self._takes_mask:
+            inputs["attention_mask"] = mask
+        if self._takes_positions:
+            inputs["position_ids"] = positions
+        outputs = self._model(
+            input_ids=ids, past_key_values=cache, use_cache=True, return_dict=True, **inputs
+        )
+        logits: torch.Tensor = outputs.logits[:, -1, : self._vocabulary_size]
+        return logits.to(ids.device)

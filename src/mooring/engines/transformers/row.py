@@ -1,0 +1,41 @@
+"""A sequence on its way through the model: the tokens it has, and how it chooses the next."""
+
+from mooring.engines.sequence import Sequence
+from mooring.engines.transformers.loader import LoadedModel
+from mooring.engines.transformers.sampling import RowSampler
+from mooring.errors import RequestFailed
+from mooring.generation import Failed
+
+
+class Row:
+    """A sequence with its sampler and all its token ids; `number` tells older from younger."""
+
+    def __init__(self, loaded: LoadedModel, sequence: Sequence, number: int = 0) -> None:
+        request = sequence.request
+        self.sequence = sequence
+        self.number = number
+        self.ids = list(request.input_ids)
+        self.sampler = RowSampler(
+            request.prompt_ids, request.sampling, loaded.vocabulary_size, loaded.model.device
+        )
+        self.sampler.resume(request.generated_ids)
+
+    @property
+    def left(self) -> int:
+        """How many tokens it may still generate."""
+        return self.sequence.max_tokens - self.sequence.generated
+
+    def take(self, token_id: int | None, end_token_ids: frozenset[int]) -> None:
+        """Add the next token and send it; None if none was possible."""
+        if token_id is None:
+            self.sequence.end(Failed(_no_token_possible()))
+        else:
+            self.ids.append(token_id)
+            self.sequence.push(token_id, end_token_ids)
+
+
+def _no_token_possible() -> RequestFailed:
+    return RequestFailed(
+        "No token is possible: the model's scores for this request are not finite. "
+        "Change the prompt or the sampling parameters."
+    )

@@ -1,0 +1,83 @@
+"""Finds out, once per model, whether rows in columns give the same logits as rows alone.
+
+They do for models with one key/value cache per layer that mask and place each row by itself.
+"""
+
+import logging
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from mooring.engines.transformers.batch import Batch
+from mooring.engines.transformers.columns import Columns
+from mooring.engines.transformers.forward import Forward
+from mooring.engines.transformers.loader import MODEL_ERRORS, LoadedModel
+from mooring.engines.transformers.padding import declares_padding, is_close, trial_tokens
+
+logger = logging.getLogger(__name__)
+
+_SHORT, _LONG, _STEPS = 3, 8, 3
+
+
+@torch.inference_mode()
+def try_columns(loaded: LoadedModel) -> Any | None:
+    """Return a filled cache to make `Columns` like it, or None if they are not right.
+
+    Raises what the model raises on its first tokens alone.
+    """
+    batch = Batch(
+        loaded.model, [trial_tokens(_SHORT, loaded.vocabulary_size)], loaded.vocabulary_size
+    )
+    steps = []
+    for token in range(_STEPS):
+        steps.append(batch.forward()[0])
+        batch.append([token])
+    if not (declares_padding(loaded.model) and _is_plain(batch.cache)):
+        return None
+    try:
+        cache, shown = _in_columns(loaded)
+    except MODEL_ERRORS:
+        logger.warning("The model fails on rows in columns.", exc_info=True)
+        return None
+    return cache if is_close(shown, torch.stack(steps), loaded.precision) else None
+
+
+def _is_plain(cache: Any) -> bool:
+    """Say whether a cache is keys and values of every layer and nothing else."""
+    plain = (DynamicLayer, DynamicSlidingWindowLayer)
+    return type(cache) is DynamicCache and all(
+        type(layer) in plain and layer.is_initialized for layer in cache.layers
+    )
+
+
+def _in_columns(loaded: LoadedModel) -> tuple[Any, torch.Tensor]:
+    """Return the logits of the short row when it runs beside a long one that leaves early."""
+    forward = Forward(loaded)
+    long, _ = _prefill(forward, trial_tokens(_LONG, loaded.vocabulary_size))
+    short, logits = _prefill(forward, trial_tokens(_SHORT, loaded.vocabulary_size))
+    columns = Columns(long, most_tokens=4 * _LONG)
+    columns.join(long, _LONG)
+    columns.join(short, _SHORT)
+    steps = [logits[-1]]
+    for token in range(_STEPS - 1):
+        columns.make_room()
+        mask, positions = columns.show(range(columns.count))
+        ids = torch.full_like(positions, token)
+        steps.append(forward(ids, mask, positions, columns)[-1])
+        columns.advance()
+        if token == 0:
+            columns.leave(0)
+    return long, torch.stack(steps)
+
+
+def _prefill(forward: Forward, ids: list[int]) -> tuple[Any, torch.Tensor]:
+    """Run all but the last token, then the last one, as pieces of a prompt are."""
+    cache = DynamicCache()
+    tokens = torch.tensor([ids], device=forward.device)
+    last = len(ids) - 1
+    for begin, end in ((0, last), (last, len(ids))):
+        positions = torch.arange(begin, end, device=forward.device)[None]
+        mask = torch.ones_like(tokens[:, :end])
+        logits = forward(tokens[:, begin:end], mask, positions, cache)
+    return cache, logits

@@ -1,0 +1,265 @@
+"""Whatever joins, leaves, waits or is put back: each answer is the one its request has alone."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mooring.engines.sequence import Sequence
+from mooring.engines.transformers import continuous
+from mooring.engines.transformers.columns import Columns
+from mooring.engines.transformers.continuous import Continuous
+from mooring.engines.transformers.loader import LoadedModel, load_model
+from mooring.engines.transformers.trial import try_columns
+from mooring.generation import Event, Failed, Finished, GenerationRequest, SamplingParams, Token
+from mooring.settings import EngineSettings
+from tests.engines.conftest import SnapshotOf
+from tests.engines.transformers.test_families import FAMILIES, generate_alone
+from tests.models import END
+
+PROMPTS = tuple([(5 * place + 13 * number) % 250 + 3 for place in range(length)]
+                for number, length in enumerate((1, 3, 8, 17, 29, 40)))  # fmt: skip
+SAMPLED = {
+    "temperature": 1.2,
+    "top_p": 0.95,
+    "seed": 7,
+    "frequency_penalty": 0.5,
+    "repetition_penalty": 1.3,
+    "ignore_eos": True,
+}
+LONGEST = 30
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One of the prompts, when it arrives and, perhaps, when it is cancelled; in steps."""
+
+    prompt: int
+    tokens: int
+    sampled: bool
+    arrives: int
+    cancelled_after: int | None
+
+
+ASKS = st.lists(
+    st.builds(
+        Ask,
+        prompt=st.integers(0, len(PROMPTS) - 1),
+        tokens=st.integers(1, LONGEST),
+        sampled=st.booleans(),
+        arrives=st.integers(0, 25),
+        cancelled_after=st.none() | st.integers(0, 20),
+    ),
+    min_size=1,
+    max_size=9,
+)
+
+
+class Bench:
+    """A model in continuous batches, stepped by hand."""
+
+    def __init__(self, loaded: LoadedModel, most_tokens: int) -> None:
+        like = try_columns(loaded)
+        assert like is not None
+        self.columns = Columns(like, most_tokens)
+        self.steps = 0
+        self._continuous = Continuous(loaded, self.columns, frozenset([END]))
+
+    def send(self, ask: Ask) -> tuple[Sequence, list[Event]]:
+        params = SamplingParams(temperature=0.0).update(SAMPLED if ask.sampled else {})
+        events: list[Event] = []
+        request = GenerationRequest("any", tuple(PROMPTS[ask.prompt]), params)
+        return Sequence(request, events.append, ask.tokens), events
+
+    @torch.inference_mode()
+    def step(self, joining: list[Sequence]) -> None:
+        self._continuous.step(joining)
+        self.steps += 1
+        rows, _, columns, _ = self.columns.layers[0].keys.shape
+        assert rows * columns <= self.columns.most_tokens
+
+    def run(self, asks: list[Ask]) -> list[list[Event]]:
+        sent = [self.send(ask) for ask in asks]
+        while self.steps <= 25 or any(not sequence.ended for sequence, _ in sent):
+            assert self.steps < 2000
+            for ask, (sequence, _) in zip(asks, sent, strict=True):
+                if ask.cancelled_after == self.steps - ask.arrives:
+                    sequence.end(Finished("cancelled"))
+            now = [s for a, (s, _) in zip(asks, sent, strict=True) if a.arrives == self.steps]
+            self.step([sequence for sequence in now if not sequence.ended])
+        return [events for _, events in sent]
+
+
+def tokens_of(events: list[Event]) -> list[int]:
+    return [event.id for event in events if isinstance(event, Token)]
+
+
+@pytest.fixture(scope="module")
+def loaded_of(snapshot_of: SnapshotOf) -> Callable[[str], LoadedModel]:
+    @cache
+    def load(family: str) -> LoadedModel:
+        engine_settings = EngineSettings(device="cpu", dtype="float32")
+        trust = family == "remote_code"
+        snapshot: Path = snapshot_of(family)
+        return load_model(snapshot, engine_settings, dtype="auto", trust_remote_code=trust)
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def alone_of(loaded_of: Callable[[str], LoadedModel]) -> Callable[[str, Ask], list[int]]:
+    """Return the tokens of a request alone: `generate`'s, or our own for a sampled one."""
+
+    @cache
+    def longest(family: str, prompt: int, sampled: bool) -> list[int]:
+        if not sampled:
+            return generate_alone(loaded_of(family).model, (PROMPTS[prompt], LONGEST))[0]
+        bench = Bench(loaded_of(family), 100)
+        [events] = bench.run([Ask(prompt, LONGEST, True, 0, None)])
+        return tokens_of(events)
+
+    return lambda family, ask: longest(family, ask.prompt, ask.sampled)[: ask.tokens]
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "mamba"])
+@settings(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    asks=ASKS, most_tokens=st.integers(75, 400), allowance=st.sampled_from([1, 7, 512]),
+)  # fmt: skip
+def test_every_answer_is_the_one_alone(
+    loaded_of: Callable[[str], LoadedModel],
+    alone_of: Callable[[str, Ask], list[int]],
+    family: str,
+    asks: list[Ask],
+    most_tokens: int,
+    allowance: int,
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(continuous, "PREFILL_TOKENS", allowance)
+        answers = Bench(loaded_of(family), most_tokens).run(asks)
+    for ask, events in zip(asks, answers, strict=True):
+        expected, end = alone_of(family, ask), events[-1]
+        if end == Finished("cancelled"):
+            assert ask.cancelled_after is not None
+            assert tokens_of(events) == expected[: len(tokens_of(events))]
+        else:
+            assert end == Finished("length" if len(expected) == ask.tokens else "stop")
+            assert tokens_of(events) == expected
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, model: Any) -> list[tuple[int, int]]:
+    shapes: list[tuple[int, int]] = []
+    forward: Callable[..., Any] = model.forward
+
+    def watched(**kwargs: Any) -> Any:
+        shapes.append(tuple(kwargs["input_ids"].shape))
+        return forward(**kwargs)
+
+    watched.__wrapped__ = forward  # type: ignore[attr-defined]
+    monkeypatch.setattr(model, "forward", watched)
+    return shapes
+
+
+def test_the_youngest_is_put_back_and_goes_on_later(
+    monkeypatch: pytest.MonkeyPatch,
+    loaded_of: Callable[[str], LoadedModel],
+    alone_of: Callable[[str, Ask], list[int]],
+) -> None:
+    loaded = loaded_of("llama")
+    asks = [Ask(5, 30, True, 0, None), Ask(4, 30, True, 0, None), Ask(3, 1, True, 9, None)]
+    expected = [alone_of("llama", ask) for ask in asks]
+    bench = Bench(loaded, most_tokens=120)
+    shapes = watch(monkeypatch, loaded.model)
+    assert [tokens_of(events) for events in bench.run(asks)] == expected
+    # Both fit for 60 columns each: 20 tokens after the longer prompt. Then one begins again,
+    # with what it has, when the other has ended and before one that came later.
+    prompts = [shape for shape in shapes if shape[1] > 1]
+    assert prompts == [(1, 40), (1, 29), (1, 29 + 21), (1, 17)]
+    assert Counter(shapes)[(2, 1)] == 20
+
+
+def test_a_long_prompt_comes_in_pieces_between_steps(
+    monkeypatch: pytest.MonkeyPatch, loaded_of: Callable[[str], LoadedModel]
+) -> None:
+    loaded = loaded_of("llama")
+    bench = Bench(loaded, most_tokens=1000)
+    monkeypatch.setattr(continuous, "PREFILL_TOKENS", 15)
+    shapes = watch(monkeypatch, loaded.model)
+    bench.run([Ask(1, 8, True, 0, None), Ask(5, 2, True, 2, None), Ask(2, 3, True, 2, None)])
+    assert shapes == [
+        (1, 3),
+        (1, 1),
+        (1, 1), (1, 15),
+        (1, 1), (1, 15),
+        (1, 1), (1, 10), (1, 5),
+        (2, 1), (1, 3),
+        (2, 1),
+        (2, 1),
+    ]  # fmt: skip
+
+
+def test_waits_when_the_cache_is_full(
+    monkeypatch: pytest.MonkeyPatch, loaded_of: Callable[[str], LoadedModel]
+) -> None:
+    loaded = loaded_of("llama")
+    shapes = watch(monkeypatch, loaded.model)
+    bench = Bench(loaded, most_tokens=75)
+    shapes.clear()
+    bench.run([Ask(5, 5, True, 0, None), Ask(4, 5, True, 0, None)])
+    assert shapes == [(1, 40), *[(1, 1)] * 4, (1, 29), *[(1, 1)] * 4]
+
+
+def test_no_memory_for_a_newcomer_fails_it_alone(
+    monkeypatch: pytest.MonkeyPatch,
+    loaded_of: Callable[[str], LoadedModel],
+    alone_of: Callable[[str, Ask], list[int]],
+) -> None:
+    asks = [Ask(3, 20, True, 0, None), Ask(2, 20, True, 0, None), Ask(5, 20, True, 3, None)]
+    expected = [alone_of("llama", ask) for ask in asks]
+    join = Columns.join
+
+    def refuse(self: Columns, prefilled: Any, length: int) -> None:
+        if length == 40:
+            self.layers[0].keys = self.layers[0].keys[:1]
+            raise torch.OutOfMemoryError
+        join(self, prefilled, length)
+
+    bench = Bench(loaded_of("llama"), 1000)
+    monkeypatch.setattr(Columns, "join", refuse)
+    shapes = watch(monkeypatch, loaded_of("llama").model)
+    *others, refused = bench.run(asks)
+    assert [length for _, length in shapes if length > 1] == [17, 8, 40, 17 + 4, 8 + 4]
+    assert [tokens_of(events) for events in others] == expected[:2]
+    assert [type(event) for event in refused] == [Token, Failed]
+
+
+def test_no_memory_for_a_step_fails_who_runs_and_not_who_comes(
+    monkeypatch: pytest.MonkeyPatch,
+    loaded_of: Callable[[str], LoadedModel],
+    alone_of: Callable[[str, Ask], list[int]],
+) -> None:
+    asks = [Ask(3, 20, True, 0, None), Ask(2, 20, True, 0, None), Ask(5, 20, True, 9, None)]
+    expected = alone_of("llama", asks[2])
+    bench = Bench(loaded_of("llama"), 1000)
+    make_room = Columns.make_room
+
+    def refuse(self: Columns) -> None:
+        if bench.steps == 5:
+            raise torch.OutOfMemoryError
+        make_room(self)
+
+    monkeypatch.setattr(Columns, "make_room", refuse)
+    *failed, later = bench.run(asks)
+    assert [(len(events), type(events[-1])) for events in failed] == [(6, Failed)] * 2
+    assert tokens_of(later) == expected
