@@ -254,3 +254,17 @@ def test_what_is_not_the_engines_concern_is_ignored() -> None:
     samplers = [sampler(30, n=4, stop=["x"], max_tokens=3), sampler(30)]
     assert all(one.plain for one in samplers)
     assert choose_tokens(logits, samplers) == logits.argmax(-1).tolist()
+
+
+def test_rows_that_need_more_leave_the_others_to_one_argmax() -> None:
+    logits = random_logits(rows=6, vocabulary_size=30)
+    logits[4] = math.nan
+    rows: list[dict[str, Any]] = [
+        {}, {"logit_bias": {3: 100}}, {}, {"temperature": 1.0, "seed": 4}, {"temperature": 1.0},
+        {"temperature": 1.0, "seed": 4, "frequency_penalty": 1.0},
+    ]  # fmt: skip
+    alone = [choose_tokens(logits[[row]], [sampler(30, **v)])[0] for row, v in enumerate(rows)]
+    together = choose_tokens(logits, [sampler(30, **values) for values in rows])
+    assert together == alone
+    assert together[:3] == [int(logits[0].argmax()), 3, int(logits[2].argmax())]
+    assert together[4] is None

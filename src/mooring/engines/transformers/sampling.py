@@ -42,8 +42,12 @@ class RowSampler:
     @property
     def plain(self) -> bool:
         """Whether the token is simply the most likely one."""
-        changed = self._bias is not None or self._seen is not None or self._counts is not None
-        return self._greedy and not changed
+        return self._greedy and not self.changes
+
+    @property
+    def changes(self) -> bool:
+        """Whether `score` returns anything but the logits."""
+        return not (self._bias is None and self._seen is None and self._counts is None)
 
     def score(self, logits: torch.Tensor) -> torch.Tensor:
         """Return one row of float32 logits `[vocabulary]` with bias and penalties applied."""
@@ -63,6 +67,7 @@ class RowSampler:
         if self._generator is None:
             return most_likely
         uniform = _uniform(self._generator)
+        scores = scores.float()
         below = scores - scores[most_likely]
         probabilities = torch.softmax(below / self._params.temperature, dim=-1)
         probabilities, token_ids = _narrow(probabilities, self._params)
@@ -89,18 +94,26 @@ def choose_tokens(logits: torch.Tensor, samplers: Sequence[RowSampler]) -> list[
 
     No token is possible where the highest score is not finite (NaN, infinite, or all -inf).
     """
-    if all(sampler.plain for sampler in samplers):
-        scores = logits
-    else:
-        rows = logits.float()
-        scores = torch.stack([s.score(row) for s, row in zip(samplers, rows, strict=True)])
+    tokens = _most_likely(logits)
+    for row, sampler in enumerate(samplers):
+        if sampler.plain:
+            continue
+        scores = logits[row]
+        if sampler.changes:
+            scores = sampler.score(scores.float())
+            tokens[row] = _most_likely(scores[None])[0]
+        most_likely = tokens[row]
+        if most_likely is not None:
+            tokens[row] = _choose(sampler, scores, most_likely)
+    return tokens
+
+
+def _most_likely(scores: torch.Tensor) -> list[int | None]:
+    """Return the token with the highest score of each row; None where that is not finite."""
     highest = scores.argmax(dim=-1, keepdim=True)
     possible = scores.gather(-1, highest).isfinite().squeeze(-1).tolist()
-    most_likely = highest.squeeze(-1).tolist()
-    return [
-        _choose(sampler, row, token) if finite else None
-        for sampler, row, token, finite in zip(samplers, scores, most_likely, possible, strict=True)
-    ]
+    tokens = highest.squeeze(-1).tolist()
+    return [token if finite else None for token, finite in zip(tokens, possible, strict=True)]
 
 
 def _choose(sampler: RowSampler, scores: torch.Tensor, most_likely: int) -> int:
