@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 _TOO_SMALL_TO_SHARE = 4_000_000
 # Rotary frequencies of these kinds change with the longest row of a batch.
 _SHARED_ROTARY = frozenset({"dynamic", "longrope"})
+_POSITION_LIMITS = ("original_max_position_embeddings", "max_position_embeddings")
 
 
 class Runner:
@@ -84,10 +85,12 @@ def _rows_are_independent(config: Any, context_length: int) -> bool:
     """Say whether no row of a batch changes the positions of another one."""
     text = config.get_text_config(decoder=True)
     rotary = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
-    kind = rotary.get("rope_type", rotary.get("type")) if isinstance(rotary, dict) else None
-    longest = getattr(text, "max_position_embeddings", 0)
-    original = rotary.get("original_max_position_embeddings") if kind else None
-    return kind not in _SHARED_ROTARY or context_length <= int(original or longest)
+    kinds = [rotary, *(kind for kind in rotary.values() if isinstance(kind, dict))]
+    if not any(kind.get("rope_type", kind.get("type")) in _SHARED_ROTARY for kind in kinds):
+        return True
+    limits = [kind.get("original_max_position_embeddings") for kind in kinds]
+    limits += [getattr(text, name, None) for name in _POSITION_LIMITS]
+    return context_length <= min((limit for limit in limits if limit), default=0)
 
 
 def _choose_threads(loaded: LoadedModel) -> None:
