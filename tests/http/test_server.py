@@ -13,12 +13,13 @@ import httpx
 import pytest
 
 from mooring.engines.echo import EchoSettings
-from mooring.errors import CorruptArtifact, MooringError, NotReady
+from mooring.errors import CorruptArtifact, EngineStopped, MooringError, NotReady
 from mooring.http.server import bind, run_server
 from mooring.service.host import ModelHost
 from mooring.service.text_service import TextService
 from mooring.settings import ServerSettings
 from tests.http.serving import IDENTITY, PATIENCE, Running, running_server, wait_until
+from tests.service.texts import echo_service
 
 LONG = {"model": "demo", "prompt": "x" * 3000, "stream": True}
 
@@ -73,6 +74,21 @@ def test_a_model_that_cannot_be_loaded_ends_the_server() -> None:
         run_server(
             ModelHost(IDENTITY), ServerSettings(port=0), load=load, announce=lambda url: None
         )
+
+
+def test_an_engine_that_failed_for_good_ends_the_server() -> None:
+    host = ModelHost(IDENTITY)
+    states: list[str] = []
+
+    def announce(url: str) -> None:
+        states.append(host.state)
+        if host.state == "ready":
+            threading.Thread(target=host.engine_failed, args=(EngineStopped("died"),)).start()
+
+    with echo_service() as service, pytest.raises(EngineStopped, match="died"):
+        run_server(host, ServerSettings(port=0), load=lambda: service, announce=announce)
+    assert states == ["starting", "ready"]
+    assert host.state == "draining"
 
 
 def test_while_loading_only_probes_answer() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from mooring.errors import NotReady, UnknownModel
+from mooring.errors import EngineStopped, NotReady, UnknownModel
 from mooring.service.host import ModelHost, ModelIdentity
 from tests.service.texts import echo_service
 
@@ -35,6 +35,38 @@ def test_a_model_loaded_after_the_drain_began_stays_closed() -> None:
     with echo_service() as service:
         host.ready(service)
         assert host.state == "draining"
+        with pytest.raises(NotReady):
+            host.check_ready()
+
+
+def test_a_host_is_closed_while_its_engine_is_restarted() -> None:
+    host = ModelHost(IDENTITY)
+    states = [host.state]
+    with echo_service() as service:
+        for change in (
+            host.engine_restarting,
+            lambda: host.ready(service),
+            host.engine_restarted,
+            host.engine_restarting,
+        ):
+            change()
+            states.append(host.state)
+        with pytest.raises(NotReady, match="started again"):
+            _ = host.service
+        host.drain()
+    assert states == ["starting", "starting", "restarting", "ready", "restarting"]
+    assert host.state == "draining"
+
+
+def test_a_failed_engine_closes_its_host_for_good() -> None:
+    host = ModelHost(IDENTITY)
+    told: list[str] = []
+    host.when_failed(lambda: told.append("failed"))
+    with echo_service() as service:
+        host.ready(service)
+        error = EngineStopped("died 3 times")
+        host.engine_failed(error)
+        assert (host.failure, told) == (error, ["failed"])
         with pytest.raises(NotReady):
             host.check_ready()
 

@@ -22,7 +22,9 @@ def serve(
 ) -> int:
     """Serve the packaged model behind `uri`; return the exit code once drained.
 
-    Raises `NotEnoughMemory` before anything is loaded if the model cannot fit.
+    The engine runs in a child process that is started again when it dies. Raises
+    `NotEnoughMemory` before anything is loaded if the model cannot fit, and `EngineStopped` once
+    the engine has died too often.
     """
     settings = settings or ServerSettings()
     watcher = watcher or Silent()
@@ -36,7 +38,7 @@ def serve(
     with ExitStack() as stack:
 
         def load() -> TextService:
-            running = start_service(bundle, settings.engine, settings.limits)
+            running = start_service(bundle, settings.engine, settings.limits, observer=host)
             stack.callback(running.close)
             return running.service
 

@@ -16,9 +16,9 @@ from mooring.cli.package import package
 from mooring.cli.plan import plan
 from mooring.cli.predict import predict
 from mooring.cli.serve import serve
-from mooring.errors import InvalidInput, MooringError
+from mooring.errors import EngineStopped, InvalidInput, MooringError
 
-EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILURE, EXIT_USAGE, EXIT_ENGINE_DIED, EXIT_INTERRUPTED = 1, 2, 70, 130
 
 app = typer.Typer(
     name="mooring",
@@ -76,7 +76,10 @@ def _mooring(
 
 
 def main() -> None:
-    """Run the command line; exit 2 for wrong use, 1 for failure, 130 when interrupted."""
+    """Run the command line.
+
+    Exits with 2 for wrong use, 1 for failure, 70 if the engine died for good, 130 when interrupted.
+    """
     as_json = "--json" in sys.argv
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     try:
@@ -89,4 +92,6 @@ def main() -> None:
 def _exit_code(error: MooringError) -> int:
     if isinstance(error, InterruptedByUser):
         return EXIT_INTERRUPTED
+    if isinstance(error, EngineStopped):
+        return EXIT_ENGINE_DIED
     return EXIT_USAGE if isinstance(error, InvalidInput) else EXIT_FAILURE

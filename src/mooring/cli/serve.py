@@ -35,6 +35,10 @@ def serve(
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="Time for running requests after a stop signal.")
     ] = 30.0,
+    hang_seconds: Annotated[
+        float,
+        typer.Option(min=0.1, help="Restart an engine that works this long without a step."),
+    ] = 10.0,
     tracking_uri: TrackingUri = None,
     json: Annotated[
         bool, typer.Option("--json", help="Write start-up lines as JSON on stderr.")
@@ -57,7 +61,7 @@ def serve(
         served_model_names=tuple(served_model_name or ()),
         max_body_bytes=max_body_bytes,
         drain_seconds=drain_seconds,
-        engine=EngineSettings(engine, device, dtype, max_context, max_running),
+        engine=EngineSettings(engine, device, dtype, max_context, max_running, hang_seconds),
         limits=ServiceLimits(max_waiting=max_waiting),
     )
     code = serve_model(uri, settings, tracking_uri=tracking_uri, watcher=plain_notes(as_json=json))

@@ -34,12 +34,14 @@ def run_server(host: ModelHost, settings: ServerSettings, *, load: Load, announc
     """Serve until SIGTERM or SIGINT and return the exit code, 0.
 
     `announce` gets the base URL twice: when the port is open, and when `host` is ready. Raises a
-    `MooringError` if the port cannot be had, and whatever `load` raises.
+    `MooringError` if the port cannot be had, whatever `load` raises, and the failure of `host`.
     """
     configure_logging()
     listener = bind(settings.host, settings.port)
     with listener:
         asyncio.run(ModelServer(host, settings).live(listener, load, announce))
+    if host.failure is not None:
+        raise host.failure
     return 0
 
 
@@ -65,6 +67,8 @@ def bind(host: str, port: int) -> socket.socket:
 
 class ModelServer(uvicorn.Server):
     """A uvicorn server that loads its model while it answers, and drains before it ends.
+
+    It ends by a signal, and when the engine of its model has failed for good.
 
     While draining it still listens, so that probes and new requests learn that it ends. The first
     signal begins the drain; a second one ends the process at once.
@@ -93,6 +97,7 @@ class ModelServer(uvicorn.Server):
     async def live(self, listener: socket.socket, load: Load, announce: Announce) -> None:
         """Serve on `listener` until stopped."""
         self._loop = asyncio.get_running_loop()
+        self._host.when_failed(self.stop)
         serving = asyncio.create_task(self.serve(sockets=[listener]))
         try:
             while not self.started and not serving.done():

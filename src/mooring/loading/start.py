@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 
-from mooring.engines.contract import Engine
-from mooring.errors import MissingDependency
+from mooring.engines.contract import Engine, EngineObserver
+from mooring.engines.description import EngineDescription, make_engine
 from mooring.loading.bundle import Bundle
 from mooring.loading.tokenizer import TransformersTokenizer
 from mooring.service.host import ModelIdentity
@@ -25,11 +24,18 @@ class Running:
 
 
 def start_service(
-    bundle: Bundle, settings: EngineSettings | None = None, limits: ServiceLimits | None = None
+    bundle: Bundle,
+    settings: EngineSettings | None = None,
+    limits: ServiceLimits | None = None,
+    *,
+    observer: EngineObserver | None = None,
 ) -> Running:
-    """Load the model and return its service; blocks until it can answer."""
+    """Load the model and return its service; blocks until it can answer.
+
+    The engine runs in a thread of this process; with an `observer`, in a supervised child process.
+    """
     manifest = bundle.manifest
-    engine = _choose_engine(bundle, settings or EngineSettings())
+    engine = _make_engine(bundle, settings or EngineSettings(), observer)
     tokenizer = TransformersTokenizer(bundle.snapshot, trust_remote_code=manifest.trust_remote_code)
     service = TextService(
         engine=engine,
@@ -53,31 +59,21 @@ def identity_of(bundle: Bundle, served_names: tuple[str, ...] = ()) -> ModelIden
     )
 
 
-def _choose_engine(bundle: Bundle, settings: EngineSettings) -> Engine:
+def _make_engine(
+    bundle: Bundle, settings: EngineSettings, observer: EngineObserver | None
+) -> Engine:
     manifest = bundle.manifest
-    context_length = min(settings.context_length or 2**31, manifest.context_length)
-    if settings.name == "echo":
-        from mooring.engines.echo import EchoEngine, EchoSettings
-
-        return EchoEngine(
-            EchoSettings(
-                context_length=context_length,
-                vocabulary_size=manifest.facts.vocabulary_size,
-                max_running=settings.max_running,
-            )
-        )
-    if find_spec("torch") is None or find_spec("transformers") is None:
-        raise MissingDependency(
-            "The transformers engine needs torch and transformers. "
-            "Install them with: pip install 'mooring[transformers]'"
-        )
-    from mooring.engines.transformers.engine import TransformersEngine
-
-    return TransformersEngine(
-        bundle.snapshot,
-        settings,
-        dtype=settings.dtype or manifest.dtype,
+    description = EngineDescription(
+        snapshot=str(bundle.snapshot),
+        context_length=manifest.context_length,
+        vocabulary_size=manifest.facts.vocabulary_size,
+        settings=settings,
+        dtype=manifest.dtype,
         trust_remote_code=manifest.trust_remote_code,
-        context_length=context_length,
         end_token_ids=manifest.facts.end_token_ids,
     )
+    if observer is None:
+        return make_engine(description)
+    from mooring.engines.process import ProcessEngine
+
+    return ProcessEngine(description, observer)

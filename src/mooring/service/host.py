@@ -1,12 +1,13 @@
 """The model a server serves: who it is, and whether it is ready."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from mooring.errors import NotReady, UnknownModel
+from mooring.errors import EngineStopped, NotReady, UnknownModel
 from mooring.service.text_service import TextService
 
-State = Literal["starting", "ready", "draining"]
+State = Literal["starting", "ready", "restarting", "draining"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +35,51 @@ class ModelIdentity:
 
 
 class ModelHost:
-    """Holds one model from start to drain."""
+    """Holds one model from start to drain, and observes its engine."""
 
     def __init__(self, identity: ModelIdentity) -> None:
         self.identity = identity
-        self.state: State = "starting"
+        self.failure: EngineStopped | None = None
         self._service: TextService | None = None
+        self._restarting = False
+        self._draining = False
+        self._when_failed: Callable[[], None] | None = None
+
+    @property
+    def state(self) -> State:
+        """Where in its life the model is."""
+        if self._draining:
+            return "draining"
+        if self._service is None:
+            return "starting"
+        return "restarting" if self._restarting else "ready"
 
     def ready(self, service: TextService) -> None:
         """Open for requests, unless the end has begun."""
         self._service = service
-        if self.state == "starting":
-            self.state = "ready"
 
     def drain(self) -> None:
         """Let nothing more in; what runs may finish."""
-        self.state = "draining"
+        self._draining = True
+
+    def engine_restarting(self) -> None:
+        """Let nothing in until the engine is back; what is in goes on then."""
+        self._restarting = True
+
+    def engine_restarted(self) -> None:
+        """Open again."""
+        self._restarting = False
+
+    def engine_failed(self, error: EngineStopped) -> None:
+        """Keep `error` as the failure that ends the server."""
+        self._restarting = True
+        self.failure = error
+        if self._when_failed is not None:
+            self._when_failed()
+
+    def when_failed(self, call: Callable[[], None]) -> None:
+        """Call once the engine has failed for good, from whichever thread learns it."""
+        self._when_failed = call
 
     def abort(self) -> None:
         """End what still runs: each answer fails with `NotReady`."""
@@ -65,10 +95,13 @@ class ModelHost:
 
     def check_ready(self) -> None:
         """Raise `NotReady` unless requests are taken."""
-        if self.state == "draining":
+        state = self.state
+        if state == "draining":
             raise NotReady("The server is ending. Try another replica, or again shortly.")
-        if self.state == "starting":
+        if state == "starting":
             raise NotReady("The model is loading. Try again shortly.")
+        if state == "restarting":
+            raise NotReady("The engine is being started again. Try again shortly.")
 
     def check_name(self, model: str) -> None:
         """Raise `UnknownModel` if `model` is none of the served names."""
