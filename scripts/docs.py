@@ -20,8 +20,9 @@ COLUMNS = 100
 CLI_INTRODUCTION = """# The command line
 
 `mooring VERB --help`, as it is printed. Results go to stdout, progress and errors to stderr, so
-that `--json` can be piped. The exit code is 0 for success, 1 for failure, 2 for wrong use, 130 after
-Ctrl-C, and 70 when a server ends because its engine died too often. Every option can be given by the environment variable that its help names.
+that `--json` can be piped. The exit code is 0 for success, 1 for failure, 2 for wrong use, 130
+after Ctrl-C, and 70 when a server ends because its engine died too often. Every option can be given
+by the environment variable that its help names.
 """
 
 TYPES = {

@@ -1,11 +1,21 @@
 """MLflow's tracking server and registry, with clear errors: names, reachability, refusals."""
 
+import hashlib
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from mooring.errors import ModelNotFound, MooringError, RegistryError, RegistryUnreachable
+from mooring.errors import (
+    InvalidInput,
+    MissingDependency,
+    ModelNotFound,
+    MooringError,
+    RegistryError,
+    RegistryUnreachable,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,199}")
 _ALIAS = re.compile(r"(?!latest$)(?!v\d+$)[A-Za-z0-9_-]{1,255}", re.IGNORECASE)
@@ -14,9 +24,9 @@ _ANSWER_SECONDS = 5.0
 
 
 def check_model_name(name: str) -> None:
-    """Raise `RegistryError` unless MLflow will take `name` and no path can be made of it."""
+    """Raise `InvalidInput` unless MLflow will take `name` and no path can be made of it."""
     if not _NAME.fullmatch(name) or ".." in name or name != name.strip():
-        raise RegistryError(
+        raise InvalidInput(
             "A model name must have 1 to 200 letters, digits, spaces, '.', '_' or '-', and begin "
             f"with a letter or digit. Given: {name[:80]!r}. Choose another --name.",
             param="name",
@@ -24,9 +34,9 @@ def check_model_name(name: str) -> None:
 
 
 def check_alias(alias: str) -> None:
-    """Raise `RegistryError` unless MLflow will take `alias`."""
+    """Raise `InvalidInput` unless MLflow will take `alias`."""
     if not _ALIAS.fullmatch(alias):
-        raise RegistryError(
+        raise InvalidInput(
             "An alias must have 1 to 255 letters, digits, '_' or '-', and be neither 'latest' nor "
             f"like 'v1'. Given: {alias[:80]!r}. Choose another --alias.",
             param="alias",
@@ -36,12 +46,14 @@ def check_alias(alias: str) -> None:
 def check_reachable(tracking_uri: str | None) -> None:
     """Raise `RegistryUnreachable` at once if the tracking server does not answer.
 
-    MLflow itself would retry in silence for minutes. Stores that are no server are not asked.
+    MLflow itself would retry in silence for minutes. A database is made ready for use.
     """
     import httpx
     import mlflow
 
     uri = tracking_uri or mlflow.get_tracking_uri()
+    if uri.startswith("sqlite:"):
+        _make_tables(uri)
     if not uri.startswith(("http://", "https://")):
         return
     try:
@@ -53,11 +65,25 @@ def check_reachable(tracking_uri: str | None) -> None:
         ) from None
 
 
+def _make_tables(uri: str) -> None:
+    """Have MLflow make or upgrade its tables, one process at a time: at once they break them."""
+    from filelock import FileLock
+    from mlflow import MlflowClient
+
+    name = hashlib.sha256(f"{Path.cwd()} {uri}".encode()).hexdigest()[:32]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"mooring-{os.getuid()}-{name}.lock")
+    with registry_failure("open its database"), lock:
+        MlflowClient(uri, uri).search_registered_models(max_results=1)
+        MlflowClient(uri, uri).search_experiments(max_results=1)
+
+
 @contextmanager
 def registry_failure(action: str) -> Iterator[None]:
     """Turn MLflow's errors in the block into ours; `action` completes "MLflow could not ..."."""
     import requests
+    from alembic.util.exc import CommandError
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
@@ -65,6 +91,16 @@ def registry_failure(action: str) -> Iterator[None]:
         raise
     except MlflowException as error:
         raise _translated(action, error.error_code, error.message) from None
+    except ImportError as error:
+        raise MissingDependency(
+            f"MLflow could not {action}: the store needs the package {error.name!r}, which is not "
+            "installed. MLflow's documentation of artifact stores says what to install."
+        ) from None
+    except (SQLAlchemyError, CommandError):
+        raise RegistryError(
+            f"MLflow could not {action}: its database cannot be used. If another version of MLflow "
+            "wrote it, run `mlflow db upgrade`; else move it away or choose another --tracking-uri."
+        ) from None
     except (requests.RequestException, ConnectionError):
         raise RegistryUnreachable(
             f"MLflow could not {action}: the tracking server stopped answering. Try again."

@@ -154,8 +154,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(store: Store, tmp_path: Path) -
         (["info", "./nowhere"], "A packaged model must be a folder with an MLmodel file"),
         (["plan", "./nowhere"], "The source folder must exist"),
         (["package", "./nowhere", "--name", "x"], "The source folder must exist"),
-        (["package", "demo", "--name", "a/b"], "A model name must have"),
-        (["package", "demo", "--name", "a", "--alias", "v1"], "An alias must have"),
+        (["serve", "s3://nowhere/x"], "the store needs the package"),
         (["package", "demo", "--name", "a", "--prompt", "none.jinja"], "none.jinja"),
         (["package", "demo", "--name", "a", "--prompt", "plain", "--system", "x"], "plain"),
     ],
@@ -168,6 +167,11 @@ def test_what_is_missing_or_refused_is_said_in_one_line(arguments: list[str], sa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["package", "demo", "--name", "a/b"], "A model name must have"),
+        (["package", "demo", "--name", "a", "--alias", "v1"], "An alias must have"),
+        (["serve", "models:/demo"], "Write models:/demo@ALIAS or models:/demo/VERSION"),
+        (["serve", "https://nowhere.invalid/x"], "cannot be read from a web address"),
+        (["chat", "models:/demo@champion", "-p", "heat=1"], "Unknown parameter `heat`"),
         (["package", "demo", "--name", "a", "--default", "heat=1"], "Unknown parameter `heat`"),
         (
             ["package", "demo", "--name", "a", "--default", "top_p=3"],
@@ -177,7 +181,10 @@ def test_what_is_missing_or_refused_is_said_in_one_line(arguments: list[str], sa
         (["package", "demo", "--name", "a", "--requirement", "!!"], "--requirement"),
         (["package", "demo", "--name", "a", "--revision", "main"], "belongs to hub ids only"),
         (["predict", "models:/demo@champion", "hi", "-p", "n=9"], "`n` must be >= 1 and <= 8"),
-        (["predict", "models:/demo@champion"], "Give either prompts or --input-file"),
+        (
+            ["predict", "models:/demo@champion"],
+            "Give either prompts or --input-file. Given: neither",
+        ),
         (["predict", "models:/demo@champion", "a", "b", "--stream"], "Streaming answers one row"),
     ],
 )
@@ -209,3 +216,33 @@ def test_serve_refuses_what_cannot_fit(store: Store, llama: Path) -> None:
     manifest_path.write_text(json.dumps(manifest))
     said = failed("serve", "models:/giant/1", "--port", free_port())
     assert "The model must fit into memory" in said
+
+
+def test_two_first_commands_at_once_share_a_new_store(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/new.db"
+    commands = [
+        [BIN / "mooring", "package", "demo", "--name", name, "--tracking-uri", uri, "--json"]
+        for name in ("one", "two")
+    ]
+    running = [
+        subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+        for c in commands
+    ]
+    ended = [process.communicate(timeout=120) for process in running]
+    assert [process.returncode for process in running] == [0, 0], ended
+    assert [json.loads(out)["uri"] for out, _ in ended] == ["models:/one/1", "models:/two/1"]
+
+
+def test_a_database_that_cannot_be_used_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "broken.db").write_bytes(b"no database " * 1000)
+    said = failed("info", "models:/x/1", "--tracking-uri", f"sqlite:///{tmp_path}/broken.db")
+    assert "its database cannot be used" in said
+
+
+@pytest.mark.usefixtures("demo")
+def test_input_that_is_not_utf8_is_said_in_one_line() -> None:
+    command = [str(BIN / "mooring"), "chat", "models:/demo@champion"]
+    ran = subprocess.run(command, input=b"\xff\xfe\n", capture_output=True, timeout=120)
+    assert ran.returncode == 2
+    assert b"The prompt must be valid Unicode." in ran.stderr
+    assert b"Traceback" not in ran.stderr

@@ -1,6 +1,11 @@
 """The door of `mlflow.pyfunc.load_model`: every form of input, the same answers."""
 
+import gc
 import json
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,12 +155,17 @@ def test_an_empty_table_gives_no_candidates(model: Any) -> None:
 
 def test_mlflow_models_predict(demo: PackagedModel, tmp_path: Path) -> None:
     output = tmp_path / "answer.json"
-    mlflow.models.predict(
-        model_uri=demo.uri,
-        input_data={"prompt": QUESTIONS},
-        env_manager="local",
-        output_path=str(output),
-    )
+    script = """
+import json, sys, mlflow
+mlflow.models.predict(
+    model_uri=sys.argv[1],
+    input_data={"prompt": json.loads(sys.argv[2])},
+    env_manager="local",
+    output_path=sys.argv[3],
+)
+"""
+    arguments = [demo.uri, json.dumps(QUESTIONS), str(output)]
+    subprocess.run([sys.executable, "-c", script, *arguments], check=True, timeout=120)
     assert json.loads(output.read_text()) == CANDIDATES
 
 
@@ -177,3 +187,20 @@ def test_log_model_inside_the_readers_run(store: Store) -> None:
         assert by_run.predict(FIRST) == {"candidates": [ANSWERS[FIRST]]}
     finally:
         by_run.unwrap_python_model()._model.close()
+
+
+def test_a_model_that_nobody_holds_is_freed(demo: PackagedModel) -> None:
+    """MLflow itself keeps the model it loaded last; those before it must go."""
+
+    def engines() -> int:
+        return sum(thread.name == "engine" for thread in threading.enumerate())
+
+    before = engines()
+    for _ in range(3):
+        assert mlflow.pyfunc.load_model(demo.uri).predict(FIRST) == {"candidates": [ANSWERS[FIRST]]}
+        gc.collect()
+    deadline = time.monotonic() + 10
+    while engines() > before + 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert engines() <= before + 1
+    mlflow.models.model.__mlflow_model__._model.close()

@@ -29,7 +29,7 @@ def test_values_at_their_bounds_are_taken(name: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("max_tokens", 0, "`max_tokens` must be >= 1 and <= "),
+        ("max_tokens", 0, "`max_tokens` must be >= 1 and <= 2147483647. Given: 0."),
         ("max_tokens", -1, "Given: -1."),
         ("max_tokens", 2**63, "Given: 9223372036854775808."),
         ("max_tokens", 5.0, "must be a whole number. Given: 5.0 (float)."),

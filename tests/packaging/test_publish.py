@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 import mooring
-from mooring.errors import RegistryError, RegistryUnreachable, UnsafeSource
+from mooring.errors import InvalidInput, RegistryError, RegistryUnreachable, UnsafeSource
 from mooring.loading.bundle import open_bundle
 from mooring.packaging import publish as publishing
 from mooring.spec.manifest import Manifest
@@ -235,14 +235,14 @@ END
 
 @pytest.mark.parametrize("name", ["", "a/b", "a:b", "../up", "a..b", " a", "a\n", "x" * 300, "%s"])
 def test_bad_names_are_refused_before_anything_is_done(own: Store, source: Path, name: str) -> None:
-    with pytest.raises(RegistryError, match="A model name must have"):
+    with pytest.raises(InvalidInput, match="A model name must have"):
         own.package(str(source), name)
     assert everything_in(own) == ([], [], [])
 
 
 @pytest.mark.parametrize("alias", ["", "latest", "v1", "a b", "a/b"])
 def test_bad_aliases_are_refused(own: Store, source: Path, alias: str) -> None:
-    with pytest.raises(RegistryError, match="An alias must have"):
+    with pytest.raises(InvalidInput, match="An alias must have"):
         own.package(str(source), "tiny", alias=alias)
     assert everything_in(own) == ([], [], [])
 

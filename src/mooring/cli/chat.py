@@ -37,6 +37,7 @@ def chat(
 
     parameters = named_values(param, "--param")
     with load(uri, tracking_uri=tracking_uri) as model:
+        model.check(parameters)
         talk = _Talk(model, parameters, system, as_json=json)
         if sys.stdin.isatty():
             err.print(HELP, style="dim")
@@ -77,6 +78,8 @@ class _Talk:
             answer = self._answer()
         except InvalidInput as error:
             self._messages.pop()
+            if not sys.stdin.isatty():
+                raise
             err.print(error.message, style="red", markup=False)
         except KeyboardInterrupt:
             self._messages.pop()

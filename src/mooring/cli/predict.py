@@ -58,7 +58,8 @@ def predict(
 
 def _rows(prompts: list[str], input_file: Path | None) -> list[Any]:
     if bool(prompts) == (input_file is not None):
-        raise InvalidInput("Give either prompts or --input-file, and not both.")
+        given = "both" if prompts else "neither"
+        raise InvalidInput(f"Give either prompts or --input-file. Given: {given}.")
     if input_file is None:
         return [line.rstrip("\n") for line in sys.stdin] if prompts == ["-"] else list(prompts)
     try:

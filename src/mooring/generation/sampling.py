@@ -125,9 +125,9 @@ def _number(field: SamplingField, value: Any) -> int | float:
         raise _wrong_type(field, "a whole number" if whole else "a number", value)
     too_low = value <= field.low if field.low_open else value < field.low
     if (isinstance(value, float) and not math.isfinite(value)) or too_low or value > field.high:
-        low = f"> {field.low:g}" if field.low_open else f">= {field.low:g}"
+        low = f"> {field.low}" if field.low_open else f">= {field.low}"
         raise InvalidParameter(
-            f"`{field.name}` must be {low} and <= {field.high:g}. Given: {_shown(value)}.",
+            f"`{field.name}` must be {low} and <= {field.high}. Given: {_shown(value)}.",
             param=field.name,
         )
     return value if whole else float(value)

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from mooring.errors import ModelNotFound
+from mooring.errors import InvalidInput, ModelNotFound
 from mooring.registry import check_reachable, registry_failure, using_tracking_uri
 from mooring.spec.manifest import MANIFEST_PATH, SNAPSHOT_FOLDER, Manifest
 
@@ -49,11 +49,22 @@ def open_bundle(
     """
     if not is_uri(uri):
         return open_folder(Path(uri).expanduser(), verify_hashes=verify_hashes)
+    _check_uri(uri)
     check_reachable(tracking_uri)
     with registry_failure(f"find {uri}"), using_tracking_uri(tracking_uri):
         repository, name, version = _repository(uri)
         folder = _local_folder(repository) or _download(repository, cache)
     return open_folder(folder, name=name, version=version, verify_hashes=verify_hashes)
+
+
+def _check_uri(uri: str) -> None:
+    """Raise `InvalidInput` for the likely slip of a name without version or alias."""
+    name = uri.removeprefix("models:/")
+    if uri.startswith("models:/") and not {"@", "/"} & set(name) and not name.startswith("m-"):
+        raise InvalidInput(
+            f"A registered model needs a version or an alias. Given: {uri}. "
+            f"Write {uri}@ALIAS or {uri}/VERSION."
+        )
 
 
 def is_uri(text: str) -> bool:
@@ -110,6 +121,11 @@ def _repository(uri: str) -> "tuple[ArtifactRepository, str | None, str | None]"
         found = ModelsArtifactRepository(uri)
         version = None if found.model_version is None else str(found.model_version)
         return found.repo, found.model_name, version
+    if uri.startswith(("http:", "https:")):
+        raise InvalidInput(
+            f"A packaged model cannot be read from a web address. Given: {uri[:200]}. "
+            "Give models:/NAME@ALIAS and its server with --tracking-uri."
+        )
     if uri.startswith("runs:"):
         return get_artifact_repository(RunsArtifactRepository.get_underlying_uri(uri)), None, None
     return get_artifact_repository(uri), None, None

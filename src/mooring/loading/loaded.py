@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from queue import Queue
-from threading import Lock, Thread
+from threading import Thread, current_thread
 from typing import Any, Self, TypeVar
+from weakref import finalize
 
 from mooring.errors import EngineStopped, InvalidInput
 from mooring.generation import PromptInput, TextRequest
@@ -29,8 +30,8 @@ class LoadedModel:
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="mooring-model", daemon=True)
         self._thread.start()
-        self._closing = Lock()
-        self._closed = False
+        # MLflow has no way to close a model: one that nobody holds any more frees itself.
+        self._close = finalize(self, _shut, running, self._loop, self._thread)
 
     def predict(self, data: Any, parameters: Mapping[str, Any] | None = None) -> list[str]:
         """Answer every row of `data` in order, `n` texts for each.
@@ -59,21 +60,17 @@ class LoadedModel:
         """Answer prompts already parsed, with token counts and the reasons why each ended."""
         return self._run(self._complete(prompts, parameters or {})).result()
 
+    def check(self, parameters: Mapping[str, Any]) -> None:
+        """Raise `InvalidParameter` for the first parameter that would be refused."""
+        self._running.service.sampling(parameters)
+
     def render(self, prompt: PromptInput) -> str | None:
         """Return the exact text the model sees for `prompt`, or None for token ids."""
         return self._running.service.render(prompt)
 
     def close(self) -> None:
         """Stop the engine, fail what still runs and free the model; safe to call twice."""
-        with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-        self._running.close()
-        asyncio.run_coroutine_threadsafe(_others_ended(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._close()
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +90,7 @@ class LoadedModel:
             task.cancel()
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
-        if self._closed:
+        if not self._close.alive:
             work.close()
             raise EngineStopped("The model is closed. Load it again.")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -122,6 +119,18 @@ class LoadedModel:
             put(error)
         else:
             put(None)
+
+
+def _shut(running: Running, loop: asyncio.AbstractEventLoop, thread: Thread) -> None:
+    """Stop the engine, let every caller see its end, then stop the loop."""
+    running.close()
+    if current_thread() is thread:  # collected there: the loop cannot wait for itself
+        loop.stop()
+        return
+    asyncio.run_coroutine_threadsafe(_others_ended(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
 
 
 async def _others_ended() -> None:

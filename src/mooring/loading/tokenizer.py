@@ -33,7 +33,9 @@ class TransformersTokenizer:
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Return the token ids of `text`, with the model's own begin tokens if asked."""
         with self._lock:
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+            ids: list[int] = self._tokenizer.encode(
+                text, add_special_tokens=add_special_tokens, verbose=False
+            )
         return ids
 
     def decode(self, token_ids: Sequence[int]) -> str:

@@ -184,6 +184,7 @@ class TextService:
             assert isinstance(prompt, TokenIds)
             ids = self._check_ids(prompt.ids)
         else:
+            _check_unicode(text)
             add = isinstance(prompt, RawText) or self._prompt_format.adds_special_tokens
             ids = tuple(self._tokenizer.encode(text, add_special_tokens=add))
         if not ids:
@@ -218,3 +219,14 @@ def _with_seed(sampling: SamplingParams, index: int) -> SamplingParams:
 def _check_text(text: str) -> None:
     if not text:
         raise InvalidPrompt("`prompt` must not be empty.", param="prompt")
+
+
+def _check_unicode(text: str) -> None:
+    """Refuse half characters, which come of bytes that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidPrompt(
+            "The prompt must be valid Unicode. Given: text with half of a surrogate pair. "
+            "Send it as UTF-8."
+        ) from None
