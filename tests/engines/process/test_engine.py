@@ -75,7 +75,9 @@ def test_what_cannot_be_repeated_fails_and_what_waits_stays() -> None:
         assert isinstance(unseeded.end, Failed)
         assert type(unseeded.end.error) is EngineStopped
         assert "without a seed cannot be repeated" in unseeded.end.error.message
-        assert unseeded.tokens == (PROMPT * 7)[:20]
+        # What the child wrote before it died still arrives, so there may be a few more than 20.
+        assert len(unseeded.tokens) >= 20
+        assert unseeded.tokens == (PROMPT * 1000)[: len(unseeded.tokens)]
         assert (seeded.end, seeded.tokens) == (Finished("length"), PROMPT * 20)
         assert (waiting.end, waiting.tokens) == (Finished("stop"), [9, 8])
         assert [ends(answer) for answer in (unseeded, seeded, waiting)] == [1, 1, 1]
@@ -187,8 +189,8 @@ def test_the_child_has_no_descriptors_but_its_own(tmp_path: Path) -> None:
         os.set_inheritable(file.fileno(), True)
         with EchoChild():
             (child,) = children()
-            links = [os.readlink(f"/proc/{child.pid}/fd/{n}") for n in range(20) if
-                     os.path.lexists(f"/proc/{child.pid}/fd/{n}")]  # fmt: skip
+            descriptors = Path(f"/proc/{child.pid}/fd")
+            links = [os.readlink(descriptor) for descriptor in descriptors.iterdir()]
             assert not [link for link in links if link.endswith("secret")]
             assert len([link for link in links if link.startswith("socket:")]) == 1
             assert os.getpgid(child.pid) == child.pid
