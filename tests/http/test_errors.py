@@ -72,7 +72,7 @@ class Broken:
 
     def __getattr__(self, name: str) -> Any:
         if name == self._fault:
-            raise ZeroDivisionError("secret detail at /work/secret.py")
+            raise ZeroDivisionError("secret detail at /srv/secret.py")
         return getattr(self._service, name)
 
 
