@@ -1,13 +1,21 @@
 """What an engine refuses before it begins: requests that could only fail later."""
 
 from mooring.engines.contract import Capabilities
-from mooring.errors import ContextExceeded, InvalidParameter, InvalidPrompt
-from mooring.generation import GenerationRequest
+from mooring.errors import (
+    ContextExceeded,
+    InvalidParameter,
+    InvalidPrompt,
+    UnsupportedParameter,
+)
+from mooring.generation import GenerationRequest, SamplingParams
+
+_UNSET = SamplingParams()
 
 
 def check_request(request: GenerationRequest, capabilities: Capabilities) -> int:
     """Return how many tokens to generate at most, or raise an `InvalidInput`."""
     _check_prompt(request, capabilities)
+    _check_support(request.sampling, capabilities)
     _check_logit_bias(request, capabilities.vocabulary_size)
     room = capabilities.context_length - len(request.prompt_ids)
     max_tokens = room if request.sampling.max_tokens is None else request.sampling.max_tokens
@@ -43,6 +51,16 @@ def _check_prompt(request: GenerationRequest, capabilities: Capabilities) -> Non
             f"The prompt must have < {capabilities.context_length} tokens, the model's context. "
             f"Given: {len(prompt_ids)}. Shorten it."
         )
+
+
+def _check_support(sampling: SamplingParams, capabilities: Capabilities) -> None:
+    for name in capabilities.unsupported:
+        if getattr(sampling, name) != getattr(_UNSET, name):
+            raise UnsupportedParameter(
+                f"The {capabilities.name} engine cannot honour `{name}`. Leave it out, or serve "
+                "the model with another engine.",
+                param=name,
+            )
 
 
 def _check_logit_bias(request: GenerationRequest, vocabulary_size: int) -> None:

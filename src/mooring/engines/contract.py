@@ -18,7 +18,8 @@ class Capabilities:
     """What a started engine can do.
 
     `context_length` and `max_running` are in tokens and sequences; `precision` is the dtype it
-    computes in and `device` where, as shown to people.
+    computes in and `device` where, as shown to people. `unsupported` names the sampling parameters
+    that it cannot honour: a request that sets one of them is refused.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Capabilities:
     context_length: int
     vocabulary_size: int
     max_running: int
+    unsupported: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
