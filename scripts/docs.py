@@ -64,9 +64,10 @@ def cli_page() -> str:
 
 def help_of(*arguments: str) -> str:
     """Return what `--help` prints."""
+    inherited = {k: os.environ[k] for k in ("PATH", "PYTHONPATH") if k in os.environ}
     printed = subprocess.run(
         [MOORING, *arguments, "--help"],
-        env={"PATH": os.environ["PATH"], "COLUMNS": str(COLUMNS), "NO_COLOR": "1"},
+        env={**inherited, "COLUMNS": str(COLUMNS), "NO_COLOR": "1"},
         stdout=subprocess.PIPE,
         text=True,
         check=True,

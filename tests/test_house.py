@@ -12,8 +12,8 @@ import mooring
 SOURCE = Path(mooring.__file__).parent
 
 EVERYTHING_BELOW = {
-    "errors", "settings", "registry", "generation", "spec", "protocol", "engines", "service",
-    "observe", "packaging", "loading", "http", "demo", "mooring",
+    "errors", "settings", "registry", "machine", "safetensors_header", "generation", "spec",
+    "protocol", "engines", "service", "observe", "packaging", "loading", "http", "demo", "mooring",
 }  # fmt: skip
 
 # Who may know whom: a room's own files may always import each other.
@@ -21,14 +21,19 @@ MAY_IMPORT = {
     "errors": set(),
     "settings": set(),
     "registry": {"errors"},
+    "machine": set(),
+    "safetensors_header": {"errors"},
     "generation": {"errors"},
     "spec": {"errors", "generation"},
     "protocol": {"errors", "generation"},
-    "engines": {"errors", "settings", "generation"},
+    "engines": {"errors", "settings", "machine", "safetensors_header", "generation"},
     "service": {"errors", "settings", "generation", "spec", "engines", "observe"},
     "observe": {"errors", "settings"},
     "http": {"errors", "settings", "generation", "protocol", "service", "observe", "mooring"},
-    "packaging": {"errors", "settings", "registry", "generation", "spec", "demo", "mooring"},
+    "packaging": {
+        "errors", "settings", "registry", "machine", "safetensors_header", "generation", "spec",
+        "demo", "mooring",
+    },
     "loading": {
         "errors", "settings", "registry", "generation", "spec", "protocol", "engines", "service",
     },

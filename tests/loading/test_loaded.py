@@ -89,7 +89,7 @@ def test_what_cannot_fit_is_refused_before_loading(
     demo: PackagedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import mooring.api.load as loading
-    from mooring.packaging.machine import Machine
+    from mooring.machine import Machine
 
     small = Machine(10**6, 10**6, 10**9, (), native_bfloat16=True)
     monkeypatch.setattr(loading, "read_machine", lambda: small)

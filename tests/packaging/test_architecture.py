@@ -4,7 +4,7 @@ import pytest
 
 from mooring.errors import BrokenSource
 from mooring.packaging.architecture import Architecture, read_architecture
-from mooring.packaging.safetensors_header import StoredTensor
+from mooring.safetensors_header import StoredTensor
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],

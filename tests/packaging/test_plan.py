@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from mooring.errors import InvalidInput, NotEnoughMemory
+from mooring.machine import Gpu, Machine, read_machine
 from mooring.packaging.inspection import inspect_source
-from mooring.packaging.machine import Gpu, Machine, read_machine
 from mooring.packaging.plan import (
     LIBRARY_BYTES,
     cpu_precision,

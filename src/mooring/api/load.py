@@ -5,7 +5,7 @@ from dataclasses import replace
 from mooring.loading.bundle import Bundle, open_bundle
 from mooring.loading.loaded import LoadedModel
 from mooring.loading.start import UNBOUNDED, start_service
-from mooring.packaging.machine import read_machine
+from mooring.machine import read_machine
 from mooring.packaging.plan import Plan, make_plan, require_fit
 from mooring.settings import EngineSettings
 

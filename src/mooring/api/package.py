@@ -10,10 +10,10 @@ import mooring
 from mooring.api.smoke_test import smoke_test
 from mooring.api.watching import Silent, Watcher
 from mooring.errors import BrokenSource
+from mooring.machine import read_machine
 from mooring.packaging.artifact import ArtifactPlan
 from mooring.packaging.default_choice import choose_defaults
 from mooring.packaging.inspection import inspect_snapshot
-from mooring.packaging.machine import read_machine
 from mooring.packaging.plan import UNSTATED_CONTEXT, make_plan
 from mooring.packaging.prompt_choice import choose_prompt_format
 from mooring.packaging.publish import Publication, Published, check_publication, publish

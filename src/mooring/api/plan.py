@@ -4,8 +4,8 @@ from typing import Literal
 
 from mooring.errors import MooringError
 from mooring.loading.bundle import is_uri, read_manifest
+from mooring.machine import read_machine
 from mooring.packaging.inspection import inspect_source
-from mooring.packaging.machine import read_machine
 from mooring.packaging.plan import Plan, make_plan
 from mooring.spec.manifest import Manifest
 from mooring.spec.model_spec import ModelSpec

@@ -1,6 +1,7 @@
 """Options that several verbs share, and how their texts become values."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -29,6 +30,17 @@ Parameters = Annotated[
         "--param", "-p", metavar="NAME=VALUE", help="A sampling parameter, e.g. temperature=0."
     ),
 ]
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMG]?I?)B?", re.IGNORECASE)
+
+
+def byte_count(text: str) -> int:
+    """Return a size such as `2GiB`, `500MB` or `1000000` in bytes."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or match[2].upper() not in _UNITS:
+        raise typer.BadParameter(f"a size is bytes, or a number and MB, GB, MiB or GiB: {text!r}.")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def named_values(pairs: Sequence[str] | None, option: str) -> dict[str, Any]:

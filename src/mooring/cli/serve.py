@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mooring.cli.options import TrackingUri, Uri
+from mooring.cli.options import TrackingUri, Uri, byte_count
 from mooring.cli.output import plain_notes
 
 
@@ -30,6 +30,15 @@ def serve(
         int | None, typer.Option(min=1, help="Shorten the model's context to this many tokens.")
     ] = None,
     max_running: Annotated[int, typer.Option(min=1, help="Sequences generated at once.")] = 32,
+    cache_bytes: Annotated[
+        int | None,
+        typer.Option(
+            parser=byte_count,
+            metavar="SIZE",
+            help="Memory for the keys and values of running sequences, e.g. 2GiB; "
+            "half of what is free if not given.",
+        ),
+    ] = None,
     max_waiting: Annotated[int, typer.Option(min=0, help="Sequences that may wait.")] = 64,
     max_body_bytes: Annotated[int, typer.Option(min=1024, help="Largest request.")] = 1_000_000,
     drain_seconds: Annotated[
@@ -61,7 +70,9 @@ def serve(
         served_model_names=tuple(served_model_name or ()),
         max_body_bytes=max_body_bytes,
         drain_seconds=drain_seconds,
-        engine=EngineSettings(engine, device, dtype, max_context, max_running, hang_seconds),
+        engine=EngineSettings(
+            engine, device, dtype, max_context, max_running, hang_seconds, cache_bytes
+        ),
         limits=ServiceLimits(max_waiting=max_waiting),
     )
     code = serve_model(uri, settings, tracking_uri=tracking_uri, watcher=plain_notes(as_json=json))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mooring.errors import BrokenSource
-from mooring.packaging.safetensors_header import StoredTensor
+from mooring.safetensors_header import StoredTensor
 
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "layers")
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "heads")

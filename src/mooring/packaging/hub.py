@@ -34,7 +34,7 @@ from mooring.errors import (
     SourceError,
     SourceNotFound,
 )
-from mooring.packaging.safetensors_header import StoredTensor, check_tensors
+from mooring.safetensors_header import StoredTensor, check_tensors
 
 # Versions of the client differ in their HTTP library; this is the root of the one in use.
 _TransportError: type[Exception] = HfHubHTTPError.__bases__[0]

@@ -12,7 +12,6 @@ from mooring.packaging import hub
 from mooring.packaging.architecture import read_architecture
 from mooring.packaging.contents import WEIGHTS_INDEX, weight_files
 from mooring.packaging.json_file import read_object, read_optional_object
-from mooring.packaging.safetensors_header import StoredTensor, read_header
 from mooring.packaging.snapshot import (
     Snapshot,
     cached_snapshot,
@@ -21,6 +20,7 @@ from mooring.packaging.snapshot import (
 )
 from mooring.packaging.tokenizer_files import check_tokenizer, special_tokens
 from mooring.packaging.trust import refuse_untrusted
+from mooring.safetensors_header import StoredTensor, read_header
 from mooring.spec.facts import ModelFacts
 from mooring.spec.model_spec import ModelSpec
 

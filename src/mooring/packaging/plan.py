@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mooring.errors import InvalidInput, NotEnoughMemory
-from mooring.packaging.machine import Machine
-from mooring.packaging.safetensors_header import DTYPE_BITS
+from mooring.machine import Machine
+from mooring.safetensors_header import DTYPE_BITS
 from mooring.spec.facts import ModelFacts
 
 BITS = {"float32": 32, "bfloat16": 16, "float16": 16, "int8": 8, "int4": 4}

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from mooring.engines.transformers import budget
 from mooring.engines.transformers.budget import bytes_per_token, plan_tokens
 from mooring.errors import InvalidParameter
 
@@ -26,6 +27,11 @@ def test_takes_half_of_the_free_memory_by_default() -> None:
     tokens = plan_tokens(None, 1000, 10**12, "cpu")
     assert 0.05 * gigabyte < tokens * 1000 < 2000 * gigabyte
     assert plan_tokens(None, 1000, 64, "cpu") == 64
+
+
+def test_what_a_container_may_use_is_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "read_memory", lambda: (10_000, 4_000))
+    assert plan_tokens(None, 10, 500, "cpu") == 200
 
 
 def test_refuses_less_than_two_tokens() -> None:

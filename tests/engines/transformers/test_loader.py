@@ -46,7 +46,7 @@ def test_computes_a_16_bit_checkpoint_in_what_the_cpu_can(
     snapshot = models.tiny_llama(tmp_path / "llama")
     weights = {k: v.half() for k, v in load_file(snapshot / "model.safetensors").items()}
     save_file(weights, snapshot / "model.safetensors", {"format": "pt"})
-    monkeypatch.setattr(placement, "cpu_has_bfloat16", lambda _: native)
+    monkeypatch.setattr(placement, "has_native_bfloat16", lambda: native)
     loaded = load(snapshot)
     assert loaded.precision == precision
     assert {str(p.dtype) for p in loaded.model.parameters()} == {f"torch.{precision}"}

@@ -6,13 +6,9 @@ import pytest
 import torch
 
 from mooring.engines.transformers import placement
-from mooring.engines.transformers.placement import Placement, cpu_has_bfloat16, place
+from mooring.engines.transformers.placement import Placement, place
 from mooring.engines.transformers.weights import Weights
 from mooring.errors import InvalidParameter
-
-INTEL = "processor\t: 0\nflags\t\t: fpu sse2 avx512f avx512_bf16 amx_tile\nbogomips\t: 5000\n"
-OLD_INTEL = "processor\t: 0\nflags\t\t: fpu sse2 avx2 bf16c\nmodel name\t: bf16 amx_bf16\n"
-ARM = "processor\t: 0\nFeatures\t: fp asimd bf16 i8mm\n"
 
 
 @pytest.fixture
@@ -23,27 +19,20 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cpu_info", "expected"), [(INTEL, True), (OLD_INTEL, False), (ARM, True), ("", False)]
-)
-def test_knows_a_cpu_with_bfloat16(cpu_info: str, expected: bool) -> None:
-    assert cpu_has_bfloat16(cpu_info) is expected
-
-
-@pytest.mark.parametrize(
-    ("checkpoint", "cpu_info", "expected"),
+    ("checkpoint", "native_bfloat16", "expected"),
     [
-        ("bfloat16", INTEL, torch.bfloat16),
-        ("float16", INTEL, torch.bfloat16),
-        ("bfloat16", OLD_INTEL, torch.float32),
-        ("float16", OLD_INTEL, torch.float32),
-        ("float32", INTEL, torch.float32),
-        ("auto", INTEL, "auto"),
+        ("bfloat16", True, torch.bfloat16),
+        ("float16", True, torch.bfloat16),
+        ("bfloat16", False, torch.float32),
+        ("float16", False, torch.float32),
+        ("float32", True, torch.float32),
+        ("auto", True, "auto"),
     ],
 )
 def test_chooses_the_dtype_on_cpu(
-    monkeypatch: pytest.MonkeyPatch, checkpoint: str, cpu_info: str, expected: object
+    monkeypatch: pytest.MonkeyPatch, checkpoint: str, native_bfloat16: bool, expected: object
 ) -> None:
-    monkeypatch.setattr(placement, "_cpu_info", lambda: cpu_info)
+    monkeypatch.setattr(placement, "has_native_bfloat16", lambda: native_bfloat16)
     assert place(Weights(10, checkpoint), "cpu", "auto") == Placement(expected, None)
 
 

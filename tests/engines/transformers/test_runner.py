@@ -1,5 +1,6 @@
 """How sequences run side by side is chosen once per model."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from mooring.engines.transformers.loader import LoadedModel, load_model
 from mooring.engines.transformers.runner import Runner
+from mooring.errors import InvalidParameter
 from mooring.settings import EngineSettings
 from tests.engines.conftest import SnapshotOf
 from tests.models import tiny_llama
@@ -40,6 +42,15 @@ def test_rotary_frequencies_that_depend_on_batch_mates_run_in_groups(
     snapshot = tiny_llama(tmp_path / "llama", rope_parameters={"rope_theta": 10000.0, **rope})
     Runner(load(snapshot), (), SETTINGS, context_length)
     assert message in caplog.records[-1].message
+
+
+def test_groups_do_not_pretend_to_keep_a_bound(tmp_path: Path) -> None:
+    snapshot = tiny_llama(tmp_path / "llama", rope_parameters={"rope_theta": 10000.0, **LONG})
+    settings = replace(SETTINGS, cache_bytes=10**6)
+    Runner(load(snapshot), (), settings, 64)
+    with pytest.raises(InvalidParameter, match=r"runs in groups\. Given: 1000000") as raised:
+        Runner(load(snapshot), (), settings, 65)
+    assert raised.value.param == "cache_bytes"
 
 
 @pytest.mark.parametrize(("context_length", "message"), [(64, CONTINUOUS), (65, GROUPS)])

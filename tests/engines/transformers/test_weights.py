@@ -52,14 +52,14 @@ def test_does_not_take_pickles(tmp_path: Path) -> None:
 )
 def test_names_a_damaged_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
-    with pytest.raises(BrokenSource, match=r"model\.safetensors is missing or no safetensors file"):
+    with pytest.raises(BrokenSource, match=r"model\.safetensors is damaged"):
         read_weights(tmp_path)
 
 
 def test_names_a_missing_shard(tmp_path: Path) -> None:
     index = {"weight_map": {"w": "model-00001-of-00001.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(BrokenSource, match=r"model-00001-of-00001\.safetensors is missing"):
+    with pytest.raises(BrokenSource, match=r"model-00001-of-00001\.safetensors must be readable"):
         read_weights(tmp_path)
 
 

@@ -1,15 +1,11 @@
 """How many tokens' keys and values may be in memory at once."""
 
-import logging
-import os
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from mooring.errors import InvalidParameter
-
-logger = logging.getLogger(__name__)
+from mooring.machine import read_memory
 
 _SHARE_FOR_CACHE = 0.5
 
@@ -40,9 +36,4 @@ def plan_tokens(wanted_bytes: int | None, per_token: int, most_useful: int, devi
 def _free_bytes(device: str) -> int:
     if device.startswith("cuda"):
         return int(torch.cuda.mem_get_info()[0])
-    memory = Path("/proc/meminfo")
-    if memory.exists():
-        for line in memory.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return read_memory()[1]

@@ -1,15 +1,14 @@
 """Where a model runs and in which precision it computes, decided before its weights are read."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mooring.engines.transformers.weights import Weights
 from mooring.errors import InvalidParameter
+from mooring.machine import has_native_bfloat16
 from mooring.settings import Device
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_NATIVE_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _SHARE_FOR_WEIGHTS = 0.9
 
 
@@ -34,13 +33,6 @@ def place(weights: Weights, device: Device, dtype: str) -> Placement:
     return Placement("auto" if dtype == "auto" else getattr(torch, dtype), device_map)
 
 
-def cpu_has_bfloat16(cpu_info: str) -> bool:
-    """Say whether `/proc/cpuinfo` text names a CPU that computes in bfloat16 itself."""
-    lines = cpu_info.splitlines()
-    flags = (line.partition(":")[2] for line in lines if line.startswith(("flags", "Features")))
-    return any(_NATIVE_BFLOAT16_FLAGS & set(line.split()) for line in flags)
-
-
 def _choose_device(wanted: Device) -> Device:
     import torch
 
@@ -59,12 +51,7 @@ def _choose_device(wanted: Device) -> Device:
 def _choose_dtype(checkpoint: str, device: Device) -> str:
     if device != "cpu" or checkpoint == "auto":
         return checkpoint
-    return "bfloat16" if checkpoint != "float32" and cpu_has_bfloat16(_cpu_info()) else "float32"
-
-
-def _cpu_info() -> str:
-    path = Path("/proc/cpuinfo")
-    return path.read_text() if path.exists() else ""
+    return "bfloat16" if checkpoint != "float32" and has_native_bfloat16() else "float32"
 
 
 def _fit_on_one_gpu(weights: Weights, dtype: str) -> bool:

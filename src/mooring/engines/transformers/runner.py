@@ -15,6 +15,7 @@ from mooring.engines.transformers.grouped import Grouped
 from mooring.engines.transformers.loader import LoadedModel
 from mooring.engines.transformers.padding import padding_is_right
 from mooring.engines.transformers.trial import try_columns
+from mooring.errors import InvalidParameter
 from mooring.settings import EngineSettings
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Runner:
                 "Continuous batching: the cache holds at most %d tokens.", columns.most_tokens
             )
         else:
+            _refuse_bound(settings)
             self._way = Grouped(loaded, ends, can_pad=own_pace and padding_is_right(loaded))
             logger.warning("No continuous batching with this model: requests run in groups.")
 
@@ -91,6 +93,15 @@ def _rows_are_independent(config: Any, context_length: int) -> bool:
     limits = [kind.get("original_max_position_embeddings") for kind in kinds]
     limits += [getattr(text, name, None) for name in _POSITION_LIMITS]
     return context_length <= min((limit for limit in limits if limit), default=0)
+
+
+def _refuse_bound(settings: EngineSettings) -> None:
+    if settings.cache_bytes is not None:
+        raise InvalidParameter(
+            "`cache_bytes` can only bound continuous batching, and this model runs in groups. "
+            f"Given: {settings.cache_bytes}. Leave it out.",
+            param="cache_bytes",
+        )
 
 
 def _choose_threads(loaded: LoadedModel) -> None:

@@ -3,12 +3,11 @@
 import json
 from collections import Counter
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 from mooring.errors import BrokenSource
+from mooring.safetensors_header import read_header
 
-_MAX_HEADER_BYTES = 100_000_000
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -24,7 +23,8 @@ def read_weights(snapshot: Path) -> Weights:
     """Sum up the headers of the files transformers would load; raise `BrokenSource`."""
     counts: Counter[str] = Counter()
     for file in _weight_files(snapshot):
-        counts += _count(file)
+        for tensor in read_header(file, file.name):
+            counts[tensor.dtype] += tensor.values
     if not counts:
         raise BrokenSource(f"Weights must be in safetensors files. Given: none in {snapshot}.")
     return Weights(counts.total(), _DTYPES.get(counts.most_common(1)[0][0], "auto"))
@@ -39,18 +39,3 @@ def _weight_files(snapshot: Path) -> list[Path]:
         return [snapshot / name for name in sorted(names)]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise BrokenSource(f"{index} is not an index of weights. Get it again.") from error
-
-
-def _count(file: Path) -> Counter[str]:
-    """Count the numbers of each dtype that the header of `file` names."""
-    counts: Counter[str] = Counter()
-    try:
-        with file.open("rb") as stream:
-            size = int.from_bytes(stream.read(8), "little")
-            header = json.loads(stream.read(min(size, _MAX_HEADER_BYTES)))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                counts[entry["dtype"]] += prod(entry["shape"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise BrokenSource(f"{file} is missing or no safetensors file. Get it again.") from error
-    return counts

@@ -3,12 +3,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mooring.packaging.machine import (
+from mooring.machine import (
     Gpu,
     container_memory,
     names_bfloat16,
     read_gpus,
     read_machine,
+    read_memory,
 )
 
 GIB = 2**30
@@ -30,6 +31,7 @@ def test_this_machine(tmp_path: Path) -> None:
     machine = read_machine(tmp_path)
     assert 0 < machine.memory_available <= machine.memory_total <= psutil.virtual_memory().total
     assert machine.disk_free > 0
+    assert read_memory()[0] == machine.memory_total
 
 
 class TestContainer:

@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from mooring.errors import BrokenSource
-from mooring.packaging.safetensors_header import MAX_HEADER_BYTES, StoredTensor, read_header
+from mooring.safetensors_header import MAX_HEADER_BYTES, StoredTensor, read_header
 
 A = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
 B = {"dtype": "BF16", "shape": [4], "data_offsets": [24, 32]}

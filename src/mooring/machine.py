@@ -41,15 +41,28 @@ class Machine:
 
 def read_machine(folder: Path | None = None) -> Machine:
     """Return what this machine has now; `disk_free` is of the disk that holds `folder`."""
-    memory = psutil.virtual_memory()
-    limit, available = container_memory(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
+    total, available = read_memory()
     return Machine(
-        memory_total=min(memory.total, limit or memory.total),
-        memory_available=min(memory.available, memory.available if limit is None else available),
+        memory_total=total,
+        memory_available=available,
         disk_free=shutil.disk_usage(folder or Path.cwd()).free,
         gpus=() if _torch_lacks_cuda() else read_gpus(os.environ.get("CUDA_VISIBLE_DEVICES")),
-        native_bfloat16=names_bfloat16(_text(Path("/proc/cpuinfo"))),
+        native_bfloat16=has_native_bfloat16(),
     )
+
+
+def read_memory() -> tuple[int, int]:
+    """Return the memory of this machine or container, and what of it can be had now, in bytes."""
+    memory = psutil.virtual_memory()
+    limit, left = container_memory(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
+    if limit is None:
+        return memory.total, memory.available
+    return min(memory.total, limit), min(memory.available, left)
+
+
+def has_native_bfloat16() -> bool:
+    """Say whether this CPU computes in bfloat16 itself."""
+    return names_bfloat16(_text(Path("/proc/cpuinfo")))
 
 
 def container_memory(control_groups: Path, membership: Path) -> tuple[int | None, int]:
