@@ -14,7 +14,8 @@ class EngineSettings:
     `dtype` overrides what the artifact asks for, `context_length` (tokens) may only shorten the
     model's own, `max_running` bounds the sequences that run side by side. `hang_seconds` is how
     long an engine in a process of its own may work without a step before it is restarted.
-    `cache_bytes` bounds the keys and values of running sequences, None for half of the free memory.
+    `cache_bytes` bounds the keys and values in memory, None for half of the free memory; with
+    `prefix_cache` those that no running sequence needs are kept for prompts that begin the same.
     """
 
     name: Literal["auto", "transformers", "echo"] = "auto"
@@ -24,6 +25,7 @@ class EngineSettings:
     max_running: int = 32
     hang_seconds: float = 10.0
     cache_bytes: int | None = None
+    prefix_cache: bool = True
 
 
 @dataclass(frozen=True, slots=True)

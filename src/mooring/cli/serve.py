@@ -39,6 +39,10 @@ def serve(
             "half of what is free if not given.",
         ),
     ] = None,
+    prefix_cache: Annotated[
+        bool,
+        typer.Option(help="Read a beginning that prompts have in common once, not each time."),
+    ] = True,
     max_waiting: Annotated[int, typer.Option(min=0, help="Sequences that may wait.")] = 64,
     max_body_bytes: Annotated[int, typer.Option(min=1024, help="Largest request.")] = 1_000_000,
     drain_seconds: Annotated[
@@ -71,7 +75,14 @@ def serve(
         max_body_bytes=max_body_bytes,
         drain_seconds=drain_seconds,
         engine=EngineSettings(
-            engine, device, dtype, max_context, max_running, hang_seconds, cache_bytes
+            engine,
+            device,
+            dtype,
+            max_context,
+            max_running,
+            hang_seconds,
+            cache_bytes,
+            prefix_cache=prefix_cache,
         ),
         limits=ServiceLimits(max_waiting=max_waiting),
     )

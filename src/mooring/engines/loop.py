@@ -124,7 +124,7 @@ class EngineLoop(ABC):
             joining = [self._waiting.popleft() for _ in range(free)]
             self._running += joining
         for sequence in cancelled:
-            sequence.end(Finished("cancelled"))
+            sequence.end(Finished("cancelled", sequence.cached_tokens))
         return joining
 
     def _is_full(self) -> bool:

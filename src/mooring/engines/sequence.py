@@ -12,13 +12,15 @@ logger = logging.getLogger(__name__)
 class Sequence:
     """A submitted request with what it has generated; ends exactly once.
 
-    Only the engine's own thread calls its methods; any thread may set `cancelled`.
+    Only the engine's own thread calls its methods; any thread may set `cancelled`. An engine sets
+    `cached_tokens` before the end, as `Finished` has it.
     """
 
     def __init__(self, request: GenerationRequest, emit: Emit, max_tokens: int) -> None:
         self.request = request
         self.max_tokens = max_tokens
         self.generated = len(request.generated_ids)
+        self.cached_tokens = 0
         self.cancelled = False
         self.ended = False
         self._emit = emit
@@ -26,12 +28,12 @@ class Sequence:
     def push(self, token_id: int, end_token_ids: Collection[int]) -> None:
         """Take the next token: send it, and end at an end token or at the limit."""
         if token_id in end_token_ids and not self.request.sampling.ignore_eos:
-            self.end(Finished("stop"))
+            self.end(Finished("stop", self.cached_tokens))
             return
         self.generated += 1
         self._send(Token(token_id))
         if self.generated >= self.max_tokens:
-            self.end(Finished("length"))
+            self.end(Finished("length", self.cached_tokens))
 
     def end(self, event: Finished | Failed) -> None:
         """Send the last event; later ends are ignored."""

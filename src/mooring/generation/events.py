@@ -17,9 +17,13 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The sequence ended: `stop` by its end token, `length` at its limit, or `cancelled`."""
+    """The sequence ended: `stop` by its end token, `length` at its limit, or `cancelled`.
+
+    `cached_tokens` counts tokens of the prompt that the engine had read before, for others.
+    """
 
     reason: FinishReason
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

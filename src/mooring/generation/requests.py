@@ -60,12 +60,14 @@ class GenerationRequest:
     prompt; `sampling.n` and `sampling.stop` are the service's concern and ignored by engines.
     `generated_ids` is the beginning of the answer where it was generated before: engines send only
     what follows, chosen as if they had generated the whole; `sampling.max_tokens` counts both.
+    Engines reuse what they have read for others only for requests of the same `cache_scope`.
     """
 
     id: str
     prompt_ids: tuple[int, ...]
     sampling: SamplingParams
     generated_ids: tuple[int, ...] = ()
+    cache_scope: str = ""
 
     @property
     def input_ids(self) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ from mooring.settings import EngineSettings
 SAMPLING = SamplingParams(
     max_tokens=9, temperature=0.3, seed=-(2**63), stop=("a", "é"), logit_bias=((3, -1.5), (4, 2.0))
 )
-REQUEST = GenerationRequest("sequence-1", (5, 6, 2**31), SAMPLING, (7, 8))
+REQUEST = GenerationRequest("sequence-1", (5, 6, 2**31), SAMPLING, (7, 8), "a key")
 
 COMMAND_LIST: list[Command] = [
     Open(EngineDescription("/a b", 9, 8, EngineSettings("echo"), end_token_ids=(1, 2)), 0.5),
@@ -51,7 +51,7 @@ REPORT_LIST: list[Report] = [
     Opened(Capabilities("echo", "1", "cpu", "exact", 9, 8, 3)),
     Refused(trouble_of(NotEnoughMemory("too large"))),
     Heartbeat(Load(1, 2, 3)),
-    Events(Load(1, 0, 4), [("a", 7), ("a", "length"), ("b", trouble_of(RequestFailed("no")))]),
+    Events(Load(1, 0, 4), [("a", 7), ("a", ("length", 5)), ("b", trouble_of(RequestFailed("no")))]),
     Logged("mooring", 30, "line\nline"),
 ]
 
@@ -75,7 +75,7 @@ def test_tuples_stay_tuples() -> None:
     assert hash(command.request) == hash(REQUEST)
 
 
-@pytest.mark.parametrize("event", [Token(0), Token(2**31), Finished("stop"), Finished("cancelled")])
+@pytest.mark.parametrize("event", [Token(0), Token(2**31), Finished("stop"), Finished("length", 9)])
 def test_events_come_out_the_same(event: Token | Finished) -> None:
     assert unpack(pack(event)) == event
 

@@ -17,6 +17,7 @@ from mooring.engines.transformers import continuous
 from mooring.engines.transformers.columns import Columns
 from mooring.engines.transformers.continuous import Continuous
 from mooring.engines.transformers.loader import LoadedModel, load_model
+from mooring.engines.transformers.prefixes import BLOCK_TOKENS, PrefixStore
 from mooring.engines.transformers.trial import try_columns
 from mooring.generation import Event, Failed, Finished, GenerationRequest, SamplingParams, Token
 from mooring.settings import EngineSettings
@@ -35,6 +36,8 @@ SAMPLED = {
     "ignore_eos": True,
 }
 LONGEST = 30
+# Not a whole number of blocks, as prompts have it.
+SHARED = [(11 * place + place * place) % 241 + 5 for place in range(45)]
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,12 @@ class Ask:
     sampled: bool
     arrives: int
     cancelled_after: int | None
+    shared: int = 0
+    scope: str = ""
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]:
+        return (*SHARED[: self.shared], *PROMPTS[self.prompt])
 
 
 ASKS = st.lists(
@@ -56,6 +65,8 @@ ASKS = st.lists(
         sampled=st.booleans(),
         arrives=st.integers(0, 25),
         cancelled_after=st.none() | st.integers(0, 20),
+        shared=st.sampled_from([0, 45]),
+        scope=st.sampled_from(["", "own"]),
     ),
     min_size=1,
     max_size=9,
@@ -65,17 +76,22 @@ ASKS = st.lists(
 class Bench:
     """A model in continuous batches, stepped by hand."""
 
-    def __init__(self, loaded: LoadedModel, most_tokens: int) -> None:
+    def __init__(self, loaded: LoadedModel, most_tokens: int, *, keeps: bool = False) -> None:
         like = try_columns(loaded)
         assert like is not None
-        self.columns = Columns(like, most_tokens)
+        self.prefixes = PrefixStore(most_tokens if keeps else 0)
+        self.most_tokens = most_tokens
+        self.columns = Columns(like, most_tokens, self._share if keeps else lambda cells: None)
         self.steps = 0
-        self._continuous = Continuous(loaded, self.columns, frozenset([END]))
+        self._continuous = Continuous(loaded, self.columns, frozenset([END]), self.prefixes)
+
+    def _share(self, cells: int) -> None:
+        self.prefixes.bound(self.most_tokens - cells)
 
     def send(self, ask: Ask) -> tuple[Sequence, list[Event]]:
         params = SamplingParams(temperature=0.0).update(SAMPLED if ask.sampled else {})
         events: list[Event] = []
-        request = GenerationRequest("any", tuple(PROMPTS[ask.prompt]), params)
+        request = GenerationRequest("any", ask.prompt_ids, params, cache_scope=ask.scope)
         return Sequence(request, events.append, ask.tokens), events
 
     @torch.inference_mode()
@@ -83,7 +99,7 @@ class Bench:
         self._continuous.step(joining)
         self.steps += 1
         rows, _, columns, _ = self.columns.layers[0].keys.shape
-        assert rows * columns <= self.columns.most_tokens
+        assert rows * columns + self.prefixes.tokens <= self.most_tokens
 
     def run(self, asks: list[Ask]) -> list[list[Event]]:
         sent = [self.send(ask) for ask in asks]
@@ -118,14 +134,14 @@ def alone_of(loaded_of: Callable[[str], LoadedModel]) -> Callable[[str, Ask], li
     """Return the tokens of a request alone: `generate`'s, or our own for a sampled one."""
 
     @cache
-    def longest(family: str, prompt: int, sampled: bool) -> list[int]:
+    def longest(family: str, prompt: int, shared: int, sampled: bool) -> list[int]:
+        ask = Ask(prompt, LONGEST, sampled, 0, None, shared)
         if not sampled:
-            return generate_alone(loaded_of(family).model, (PROMPTS[prompt], LONGEST))[0]
-        bench = Bench(loaded_of(family), 100)
-        [events] = bench.run([Ask(prompt, LONGEST, True, 0, None)])
+            return generate_alone(loaded_of(family).model, (list(ask.prompt_ids), LONGEST))[0]
+        [events] = Bench(loaded_of(family), 200).run([ask])
         return tokens_of(events)
 
-    return lambda family, ask: longest(family, ask.prompt, ask.sampled)[: ask.tokens]
+    return lambda family, ask: longest(family, ask.prompt, ask.shared, ask.sampled)[: ask.tokens]
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "mamba"])
@@ -135,7 +151,10 @@ def alone_of(loaded_of: Callable[[str], LoadedModel]) -> Callable[[str, Ask], li
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
-    asks=ASKS, most_tokens=st.integers(75, 400), allowance=st.sampled_from([1, 7, 512]),
+    asks=ASKS,
+    most_tokens=st.integers(120, 700),
+    allowance=st.sampled_from([1, 7, 512]),
+    keeps=st.booleans(),
 )  # fmt: skip
 def test_every_answer_is_the_one_alone(
     loaded_of: Callable[[str], LoadedModel],
@@ -144,17 +163,20 @@ def test_every_answer_is_the_one_alone(
     asks: list[Ask],
     most_tokens: int,
     allowance: int,
+    keeps: bool,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(continuous, "PREFILL_TOKENS", allowance)
-        answers = Bench(loaded_of(family), most_tokens).run(asks)
+        answers = Bench(loaded_of(family), most_tokens, keeps=keeps).run(asks)
     for ask, events in zip(asks, answers, strict=True):
         expected, end = alone_of(family, ask), events[-1]
-        if end == Finished("cancelled"):
+        if isinstance(end, Finished) and end.reason == "cancelled":
             assert ask.cancelled_after is not None
             assert tokens_of(events) == expected[: len(tokens_of(events))]
         else:
-            assert end == Finished("length" if len(expected) == ask.tokens else "stop")
+            assert isinstance(end, Finished)
+            assert end.reason == ("length" if len(expected) == ask.tokens else "stop")
+            assert end.cached_tokens <= (len(ask.prompt_ids) - 1 if keeps else 0)
             assert tokens_of(events) == expected
 
 
@@ -229,11 +251,11 @@ def test_no_memory_for_a_newcomer_fails_it_alone(
     expected = [alone_of("llama", ask) for ask in asks]
     join = Columns.join
 
-    def refuse(self: Columns, prefilled: Any, length: int) -> None:
+    def refuse(self: Columns, prefilled: Any, length: int) -> int:
         if length == 40:
             self.layers[0].keys = self.layers[0].keys[:1]
             raise torch.OutOfMemoryError
-        join(self, prefilled, length)
+        return join(self, prefilled, length)
 
     bench = Bench(loaded_of("llama"), 1000)
     monkeypatch.setattr(Columns, "join", refuse)
@@ -254,12 +276,62 @@ def test_no_memory_for_a_step_fails_who_runs_and_not_who_comes(
     bench = Bench(loaded_of("llama"), 1000)
     make_room = Columns.make_room
 
-    def refuse(self: Columns) -> None:
+    def refuse(self: Columns) -> int:
         if bench.steps == 5:
             raise torch.OutOfMemoryError
-        make_room(self)
+        return make_room(self)
 
     monkeypatch.setattr(Columns, "make_room", refuse)
     *failed, later = bench.run(asks)
     assert [(len(events), type(events[-1])) for events in failed] == [(6, Failed)] * 2
     assert tokens_of(later) == expected
+
+
+def test_a_shared_beginning_is_read_once_in_each_scope(
+    monkeypatch: pytest.MonkeyPatch, loaded_of: Callable[[str], LoadedModel]
+) -> None:
+    bench = Bench(loaded_of("llama"), 2000, keeps=True)
+    shapes = watch(monkeypatch, loaded_of("llama").model)
+    asks = [
+        Ask(3, 1, False, 0, None, shared=45),
+        Ask(2, 1, False, 0, None, shared=45),
+        Ask(1, 1, False, 1, None, shared=45, scope="own"),
+        Ask(2, 1, False, 2, None, shared=45, scope="own"),
+        Ask(5, 1, False, 3, None),
+    ]
+    ends = [events[-1] for events in bench.run(asks)]
+    assert [length for _, length in shapes] == [45 + 17, 45 + 8 - 32, 45 + 3, 45 + 8 - 32, 40]
+    assert ends == [Finished("length", cached) for cached in (0, 32, 0, 32, 0)]
+
+
+def test_a_conversation_goes_on_where_it_ended(
+    monkeypatch: pytest.MonkeyPatch, loaded_of: Callable[[str], LoadedModel]
+) -> None:
+    loaded = loaded_of("llama")
+    bench = Bench(loaded, 2000, keeps=True)
+    first = Ask(5, 26, False, 0, None)
+    [events] = bench.run([first])
+    spoken = (*first.prompt_ids, *tokens_of(events))
+    assert len(spoken) == 2 * BLOCK_TOKENS + 2
+    monkeypatch.setattr(Ask, "prompt_ids", (*spoken, 7, 8, 9))
+    shapes = watch(monkeypatch, loaded.model)
+    [events] = bench.run([Ask(0, 1, False, bench.steps, None)])
+    assert shapes == [(1, 2 + 3)]
+    assert events[-1] == Finished("length", 2 * BLOCK_TOKENS)
+    monkeypatch.undo()
+    assert tokens_of(events) == generate_alone(loaded.model, ([*spoken, 7, 8, 9], 1))[0]
+
+
+def test_what_a_failed_request_has_read_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch, loaded_of: Callable[[str], LoadedModel]
+) -> None:
+    bench = Bench(loaded_of("llama"), 2000, keeps=True)
+    chosen = iter([5, 6, None])
+    monkeypatch.setattr(continuous, "choose_tokens", lambda *_: [next(chosen)])
+    [failed] = bench.run([Ask(2, 9, False, 0, None, shared=45)])
+    assert [type(event) for event in failed] == [Token, Token, Failed]
+    assert bench.prefixes.tokens == BLOCK_TOKENS  # its prompt, which was read well
+    bench.prefixes.clear()
+    monkeypatch.setattr(continuous, "choose_tokens", lambda *_: [None])
+    bench.run([Ask(2, 9, False, bench.steps, None, shared=45)])
+    assert bench.prefixes.tokens == 0

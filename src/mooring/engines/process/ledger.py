@@ -94,7 +94,7 @@ class Ledger:
             else:
                 del self._entries[request_id]
         if entry.cancelled and isinstance(event, Finished):
-            event = Finished("cancelled")
+            event = replace(event, reason="cancelled")
         return self._send(entry, event)
 
     def settle(self) -> None:

@@ -22,6 +22,10 @@ class Trouble(Struct, frozen=True):
     param: str | None = None
 
 
+# A token id, how and with how many cached tokens a sequence finished, or what failed.
+Packed = int | tuple[FinishReason, int] | Trouble
+
+
 class Open(Struct, tag=True, frozen=True):
     """Make and start this engine, and say every so many seconds how it is."""
 
@@ -64,10 +68,10 @@ class Heartbeat(Struct, tag=True, frozen=True):
 
 
 class Events(Struct, tag=True, frozen=True):
-    """Events in order, each with its request: a token id, how it finished, or what failed."""
+    """Events in order, each with its request."""
 
     load: Load
-    events: list[tuple[str, int | FinishReason | Trouble]]
+    events: list[tuple[str, Packed]]
 
 
 class Logged(Struct, tag=True, frozen=True):
@@ -121,22 +125,22 @@ def error_of(trouble: Trouble) -> MooringError:
     return make_error(trouble.kind, trouble.message, param=trouble.param)
 
 
-def pack(event: Event) -> int | FinishReason | Trouble:
+def pack(event: Event) -> Packed:
     """Return an event as data."""
     match event:
         case Token(id):
             return id
-        case Finished(reason):
-            return reason
+        case Finished(reason, cached_tokens):
+            return reason, cached_tokens
         case Failed(error):
             return trouble_of(error)
 
 
-def unpack(data: int | FinishReason | Trouble) -> Event:
+def unpack(data: Packed) -> Event:
     """Return the event that `data` was made from."""
     if isinstance(data, int):
         return Token(data)
     if isinstance(data, Trouble):
         error = error_of(data)
         return Failed(error if isinstance(error, EngineError) else RequestFailed(error.message))
-    return Finished(data)
+    return Finished(*data)

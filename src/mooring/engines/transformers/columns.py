@@ -1,9 +1,12 @@
 """The key/value cache of rows that run side by side: one buffer per layer, one column per step."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
+
+from mooring.engines.transformers.prefixes import Layers
 
 _LEAST_COLUMNS = 64
 
@@ -54,11 +57,15 @@ class Columns(Cache):  # type: ignore[misc]
 
     What lies left of a row's beginning is finite and must be masked. The buffers grow as needed up
     to `most_tokens` cells (rows times columns); who asks for more must ask `fits` first.
+    `resizing` is told how many cells they will have, before they have them.
     """
 
-    def __init__(self, like: Any, most_tokens: int) -> None:
+    def __init__(
+        self, like: Any, most_tokens: int, resizing: Callable[[int], object] = lambda cells: None
+    ) -> None:
         super().__init__(layers=[ColumnLayer(layer) for layer in like.layers])
         self.most_tokens = most_tokens
+        self._resizing = resizing
         self._starts: list[int] = []
         self._end = 0
         self._row_capacity = self._column_capacity = 0
@@ -77,8 +84,8 @@ class Columns(Cache):  # type: ignore[misc]
         """Say whether so many rows, the longest of `width` tokens, are within the bound."""
         return rows * width <= self.most_tokens
 
-    def join(self, prefilled: Any, length: int) -> None:
-        """Add a row from a cache of its own that holds `length` tokens."""
+    def join(self, prefilled: Any, length: int) -> int:
+        """Add a row from a cache of its own that holds `length` tokens; return its place."""
         width = max(self.width, length)
         if not self._starts:
             self._end = width
@@ -91,6 +98,12 @@ class Columns(Cache):  # type: ignore[misc]
                 buffer[row, :, :start] = 0
                 buffer[row, :, start : self._end] = tokens[0]
         self._starts.append(start)
+        return row
+
+    def of(self, row: int) -> Layers:
+        """Return the keys and values `[heads, length, head_dim]` of one row, by layer, as views."""
+        own = (row, slice(None), slice(self._starts[row], self._end))
+        return [(layer.keys[own], layer.values[own]) for layer in self.layers]
 
     def leave(self, row: int) -> None:
         """Drop a row; the last one takes its place."""
@@ -107,11 +120,13 @@ class Columns(Cache):  # type: ignore[misc]
         self._end = self._row_capacity = self._column_capacity = 0
         for layer in self.layers:
             layer.keys, layer.values = _empty(layer.keys), _empty(layer.values)
+        self._resizing(0)
 
-    def make_room(self) -> None:
-        """Make sure that every row can take one token more."""
+    def make_room(self) -> int:
+        """Make sure that every row can take one token more; return how many it can take."""
         if self._end == self._column_capacity:
             self._relay(self.count, self.width)
+        return self._column_capacity - self._end
 
     def show(self, rows: range) -> tuple[torch.Tensor, torch.Tensor]:
         """Let the next pass see these rows; return its mask and positions.
@@ -135,6 +150,7 @@ class Columns(Cache):  # type: ignore[misc]
     def _relay(self, rows: int, width: int) -> None:
         """Lay the rows anew in larger, or only emptier, buffers, the longest from column 0 on."""
         self._row_capacity, self._column_capacity = self._capacity(rows, width)
+        self._resizing(self._row_capacity * self._column_capacity)
         living = self.width
         for layer in self.layers:
             layer.keys = self._moved(layer.keys, living, width)

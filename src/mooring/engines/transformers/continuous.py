@@ -2,6 +2,9 @@
 
 import logging
 from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import torch
 
@@ -11,9 +14,9 @@ from mooring.engines.transformers.columns import Columns
 from mooring.engines.transformers.forward import Forward
 from mooring.engines.transformers.loader import LoadedModel
 from mooring.engines.transformers.prefill import Prefill
+from mooring.engines.transformers.prefixes import NOTHING, Layers, PrefixStore
 from mooring.engines.transformers.row import Row
 from mooring.engines.transformers.sampling import choose_tokens
-from mooring.generation import Failed
 
 logger = logging.getLogger(__name__)
 
@@ -22,20 +25,28 @@ PREFILL_TOKENS = 512
 # A row joins only if the others can go on for a while, so that it is not put back at once.
 _HEADROOM = 16
 
+Result = TypeVar("Result")
+
 
 class Continuous:
     """All sequences of one model: those that wait, the one that is prefilled, and those that run.
 
     The last ones are the rows of one batch, each at its own length, in the columns of one cache.
+    What was read once is kept in `prefixes`, to be copied where it is to be read again.
     """
 
     def __init__(
-        self, loaded: LoadedModel, columns: Columns, end_token_ids: frozenset[int]
+        self,
+        loaded: LoadedModel,
+        columns: Columns,
+        end_token_ids: frozenset[int],
+        prefixes: PrefixStore,
     ) -> None:
         self._loaded = loaded
         self._forward = Forward(loaded)
         self._columns = columns
         self._end_token_ids = end_token_ids
+        self._prefixes = prefixes
         self._waiting: deque[Row] = deque()
         self._rows: list[Row] = []
         self._prefill: Prefill | None = None
@@ -64,34 +75,41 @@ class Continuous:
         self._waiting = deque(row for row in self._waiting if not row.sequence.ended)
 
     def _drop(self, place: int) -> Row:
-        """Take a row out; the last one takes its place."""
+        """Take a row out, but keep what it has read; the last one takes its place."""
         row, last = self._rows[place], self._rows.pop()
         if row is not last:
             self._rows[place] = last
+        self._keep(row, self._columns.of(place))
         self._columns.leave(place)
         return row
 
+    def _keep(self, row: Row, layers: Layers) -> None:
+        """Keep the keys and values of all but the last of a row's tokens for others."""
+        if not row.failed:
+            scope = row.sequence.request.cache_scope
+            keep = partial(self._prefixes.keep, scope, row.ids[:-1], layers)
+            attempt(keep, "No memory to keep a prefix.")
+
     def _decode(self) -> None:
         """Run, sample, emit: one token for every row."""
-        self._make_room()
-        if not self._rows:
+        if not (self._rows and self._make_room()):
             return
-        try:
-            logits = self._run(range(len(self._rows)))
-        except Exception:  # a model's own code may raise anything
-            logger.exception("A model step failed; its %d requests run alone.", len(self._rows))
+        count = len(self._rows)
+        run = partial(self._run, range(count))
+        logits = attempt(run, f"A model step failed; its {count} requests run alone.")
+        if logits is None:
             self._decode_one_by_one()
         else:
             self._sample(self._rows, logits)
         self._columns.advance()
 
     def _decode_one_by_one(self) -> None:
+        """Only the rows that fail alone fail."""
         for place, row in enumerate(self._rows):
-            try:
-                logits = self._run(range(place, place + 1))
-            except Exception:  # only the rows that fail alone fail
-                logger.exception("A model step failed; its request fails.")
-                row.sequence.end(Failed(step_failed()))
+            run = partial(self._run, range(place, place + 1))
+            logits = attempt(run, "A model step failed; its request fails.")
+            if logits is None:
+                row.fail(step_failed())
             else:
                 self._sample([row], logits)
 
@@ -106,18 +124,16 @@ class Continuous:
         for row, token_id in zip(rows, tokens, strict=True):
             row.take(token_id, self._end_token_ids)
 
-    def _make_room(self) -> None:
+    def _make_room(self) -> bool:
         """Make sure that every row can go on: if need be, put back the youngest."""
         while not self._fits(self._columns.width + 1):
             self._put_back_the_youngest()
-        try:
-            self._columns.make_room()
-        except Exception:  # the device may refuse more memory in many ways
-            logger.exception("No memory for a step; its %d requests fail.", len(self._rows))
+        failure = f"No memory for a step; its {len(self._rows)} requests fail."
+        if attempt(self._columns.make_room, failure) is None:
             for row in self._rows:
-                row.sequence.end(Failed(step_failed()))
-            self._rows.clear()
-            self._columns.clear()
+                row.fail(step_failed())
+            self._free()
+        return bool(self._rows)
 
     def _fits(self, width: int) -> bool:
         """Say whether the rows, and the one that is on its way, fit with so many columns."""
@@ -141,8 +157,17 @@ class Continuous:
 
     def _next_prefill(self) -> Prefill | None:
         if self._prefill is None and self._waiting and self._has_room(self._waiting[0]):
-            self._prefill = Prefill(self._forward, self._waiting.popleft())
+            self._prefill = self._begin(self._waiting.popleft())
         return self._prefill
+
+    def _begin(self, row: Row) -> Prefill:
+        """Begin to read a row's tokens after those that were read before; never all of them."""
+        request, ids = row.sequence.request, row.ids[:-1]
+        find = partial(self._prefixes.find, request.cache_scope, ids)
+        prefix = attempt(find, "No memory to copy a prefix; it is read again.") or NOTHING
+        if not row.begun:
+            row.sequence.cached_tokens = min(prefix.length, len(request.prompt_ids))
+        return Prefill(self._forward, row, prefix)
 
     def _has_room(self, row: Row) -> bool:
         width = max(self._columns.width, len(row.ids)) + min(row.left, _HEADROOM)
@@ -150,28 +175,41 @@ class Continuous:
 
     def _run_prefill(self, prefill: Prefill, allowance: int) -> int:
         """Run one piece and return its number of tokens; a failure is its request's alone."""
-        try:
-            tokens = prefill.run(allowance)
-        except Exception:  # a model's own code may raise anything
-            logger.exception("A prompt failed in the model; its request fails.")
-            prefill.row.sequence.end(Failed(step_failed()))
-            self._prefill = None
-            return allowance
-        if prefill.logits is not None:
-            self._prefill = None
+        run = partial(prefill.run, allowance)
+        tokens = attempt(run, "A prompt failed in the model; its request fails.")
+        if tokens is None:
+            prefill.row.fail(step_failed())
+        elif prefill.logits is not None:
             self._sample([prefill.row], prefill.logits)
-            if not prefill.row.sequence.ended:
-                self._join(prefill)
-        return tokens
+            if prefill.row.sequence.ended or self._join(prefill):
+                self._keep(prefill.row, prefill.layers)
+        if tokens is None or prefill.logits is not None:
+            self._prefill = None
+        return allowance if tokens is None else tokens
 
-    def _join(self, prefill: Prefill) -> None:
-        try:
-            self._columns.join(prefill.cache, prefill.length)
-        except Exception:  # the device may refuse more memory in many ways
-            logger.exception("No memory for one more request; it fails, the others begin again.")
-            prefill.row.sequence.end(Failed(step_failed()))
+    def _join(self, prefill: Prefill) -> bool:
+        """Make it a row and return True, or fail it for want of memory; then others begin again."""
+        join = partial(self._columns.join, prefill.cache, prefill.length)
+        place = attempt(join, "No memory for one more request; it fails, the others begin again.")
+        if place is None:
+            prefill.row.fail(step_failed())
             self._waiting.extendleft(sorted(self._rows, key=lambda row: -row.number))
-            self._rows.clear()
-            self._columns.clear()
+            self._free()
         else:
             self._rows.append(prefill.row)
+        return place is not None
+
+    def _free(self) -> None:
+        """Give up all rows and what was kept."""
+        self._rows.clear()
+        self._prefixes.clear()
+        self._columns.clear()
+
+
+def attempt(action: Callable[[], Result], failure: str) -> Result | None:
+    """Return what `action` returns, or None if it raises; the log says why, after `failure`."""
+    try:
+        return action()
+    except Exception:  # a model's own code, and a device without memory, may raise anything
+        logger.exception(failure)
+        return None

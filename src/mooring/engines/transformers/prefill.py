@@ -4,20 +4,31 @@ import torch
 from transformers import DynamicCache
 
 from mooring.engines.transformers.forward import Forward
+from mooring.engines.transformers.prefixes import NOTHING, Layers, Prefix
 from mooring.engines.transformers.row import Row
 
 
 class Prefill:
-    """Fills a cache of the row's own; `logits` `[1, vocabulary]` are there once it is done."""
+    """Fills a cache of the row's own from where `prefix` ends, which must be before its last token.
 
-    def __init__(self, forward: Forward, row: Row) -> None:
+    `logits` `[1, vocabulary]` are there once it is done.
+    """
+
+    def __init__(self, forward: Forward, row: Row, prefix: Prefix = NOTHING) -> None:
         self.row = row
         self.length = len(row.ids)
         self.cache = DynamicCache()
         self.logits: torch.Tensor | None = None
         self._forward = forward
         self._ids = torch.tensor([row.ids], device=forward.device)
-        self._done = 0
+        self._done = prefix.length
+        for index, (keys, values) in enumerate(prefix.layers):
+            self.cache.update(keys[None], values[None], index)
+
+    @property
+    def layers(self) -> Layers:
+        """The keys and values `[heads, length, head_dim]` read so far, by layer."""
+        return [(layer.keys[0], layer.values[0]) for layer in self.cache.layers]
 
     def run(self, most: int) -> int:
         """Pass at most `most` further tokens through the model; return how many it were."""

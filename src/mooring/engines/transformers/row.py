@@ -8,12 +8,16 @@ from mooring.generation import Failed
 
 
 class Row:
-    """A sequence with its sampler and all its token ids; `number` tells older from younger."""
+    """A sequence with its sampler and all its token ids; `number` tells older from younger.
+
+    What is known of one that has `failed` may be wrong.
+    """
 
     def __init__(self, loaded: LoadedModel, sequence: Sequence, number: int = 0) -> None:
         request = sequence.request
         self.sequence = sequence
         self.number = number
+        self.failed = False
         self.ids = list(request.input_ids)
         self.sampler = RowSampler(
             request.prompt_ids, request.sampling, loaded.vocabulary_size, loaded.model.device
@@ -25,13 +29,23 @@ class Row:
         """How many tokens it may still generate."""
         return self.sequence.max_tokens - self.sequence.generated
 
+    @property
+    def begun(self) -> bool:
+        """Whether it has chosen a token here."""
+        return len(self.ids) > len(self.sequence.request.input_ids)
+
     def take(self, token_id: int | None, end_token_ids: frozenset[int]) -> None:
         """Add the next token and send it; None if none was possible."""
         if token_id is None:
-            self.sequence.end(Failed(_no_token_possible()))
+            self.fail(_no_token_possible())
         else:
             self.ids.append(token_id)
             self.sequence.push(token_id, end_token_ids)
+
+    def fail(self, error: RequestFailed) -> None:
+        """End with `error`."""
+        self.failed = True
+        self.sequence.end(Failed(error))
 
 
 def _no_token_possible() -> RequestFailed:

@@ -14,6 +14,7 @@ from mooring.engines.transformers.continuous import Continuous
 from mooring.engines.transformers.grouped import Grouped
 from mooring.engines.transformers.loader import LoadedModel
 from mooring.engines.transformers.padding import padding_is_right
+from mooring.engines.transformers.prefixes import PrefixStore
 from mooring.engines.transformers.trial import try_columns
 from mooring.errors import InvalidParameter
 from mooring.settings import EngineSettings
@@ -49,8 +50,8 @@ class Runner:
         like = try_columns(loaded)
         self._way: Continuous | Grouped
         if like is not None and own_pace:
-            columns = self._make_columns(like, settings)
-            self._way = Continuous(loaded, columns, ends)
+            columns, prefixes = self._plan_cache(like, settings)
+            self._way = Continuous(loaded, columns, ends, prefixes)
             logger.info(
                 "Continuous batching: the cache holds at most %d tokens.", columns.most_tokens
             )
@@ -74,13 +75,26 @@ class Runner:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _make_columns(self, like: Any, settings: EngineSettings) -> Columns:
+    def _plan_cache(self, like: Any, settings: EngineSettings) -> tuple[Columns, PrefixStore]:
+        """Share the memory for keys and values: running rows first, what they leave for prefixes.
+
+        Where memory abounds, prefixes may have as much as all rows at their longest.
+        """
         most_useful = settings.max_running * self.context_length
         tokens = plan_tokens(
-            settings.cache_bytes, bytes_per_token(like), most_useful, self._loaded.device
+            settings.cache_bytes,
+            bytes_per_token(like),
+            most_useful * (2 if settings.prefix_cache else 1),
+            self._loaded.device,
         )
         self.context_length = min(self.context_length, tokens)
-        return Columns(like, tokens)
+        if not settings.prefix_cache:
+            return Columns(like, tokens), PrefixStore(0)
+        prefixes = PrefixStore(tokens)
+        columns = Columns(
+            like, min(tokens, most_useful), lambda cells: prefixes.bound(tokens - cells)
+        )
+        return columns, prefixes
 
 
 def _rows_are_independent(config: Any, context_length: int) -> bool:
