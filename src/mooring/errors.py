@@ -28,6 +28,7 @@
         - EngineStopped             the engine is gone                         (retry)
         - ServerBusy                no free slot                               (retry)
         - NotReady                  the model is loading or the server ending  (retry)
+      + BenchmarkFailed             what was to be measured did not answer      (retry)
 
 Messages name the rule, the limit, what was given and what to do.
 """
@@ -203,6 +204,13 @@ class NotReady(EngineError):
     """The model is still loading, or the server is ending."""
 
     code = "not_ready"
+    retryable = True
+
+
+class BenchmarkFailed(MooringError):
+    """What was to be measured did not answer, or not as it must; the figures mean nothing."""
+
+    code = "benchmark_failed"
     retryable = True
 
 

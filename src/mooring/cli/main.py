@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 import mooring
+from mooring.cli.bench import bench
 from mooring.cli.chat import chat
 from mooring.cli.info import info
 from mooring.cli.output import fail
@@ -51,7 +52,7 @@ def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for _verb in (plan, package, serve, predict, chat, info):
+for _verb in (plan, package, serve, predict, chat, info, bench):
     app.command()(_interruptible(_verb))
 
 

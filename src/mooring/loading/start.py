@@ -35,7 +35,7 @@ def start_service(
     The engine runs in a thread of this process; with an `observer`, in a supervised child process.
     """
     manifest = bundle.manifest
-    engine = _make_engine(bundle, settings or EngineSettings(), observer)
+    engine = engine_of(bundle, settings or EngineSettings(), observer)
     tokenizer = TransformersTokenizer(bundle.snapshot, trust_remote_code=manifest.trust_remote_code)
     service = TextService(
         engine=engine,
@@ -59,9 +59,10 @@ def identity_of(bundle: Bundle, served_names: tuple[str, ...] = ()) -> ModelIden
     )
 
 
-def _make_engine(
-    bundle: Bundle, settings: EngineSettings, observer: EngineObserver | None
+def engine_of(
+    bundle: Bundle, settings: EngineSettings, observer: EngineObserver | None = None
 ) -> Engine:
+    """Return the engine, not started, that `settings` say for `bundle`; see `start_service`."""
     manifest = bundle.manifest
     description = EngineDescription(
         snapshot=str(bundle.snapshot),

@@ -1,0 +1,1 @@
+"""How fast something answers: one work list for every engine and server, measured side by side."""
