@@ -16,6 +16,7 @@ class EngineSettings:
     long an engine in a process of its own may work without a step before it is restarted.
     `cache_bytes` bounds the keys and values in memory, None for half of the free memory; with
     `prefix_cache` those that no running sequence needs are kept for prompts that begin the same.
+    With `prompt_lookup` a sequence that runs alone may get several tokens a step, where it repeats.
     """
 
     name: Literal["auto", "transformers", "echo"] = "auto"
@@ -26,6 +27,7 @@ class EngineSettings:
     hang_seconds: float = 10.0
     cache_bytes: int | None = None
     prefix_cache: bool = True
+    prompt_lookup: bool = True
 
 
 @dataclass(frozen=True, slots=True)

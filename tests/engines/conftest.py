@@ -47,10 +47,16 @@ def transformers_engine(snapshot_of: SnapshotOf) -> Iterator[EngineOf]:
         *,
         max_running: int = 32,
         end_token_ids: tuple[int, ...] = (models.END,),
+        prompt_lookup: bool = True,
     ) -> Engine:
         engine = TransformersEngine(
             snapshot_of(family),
-            EngineSettings(device="cpu", dtype="float32", max_running=max_running),
+            EngineSettings(
+                device="cpu",
+                dtype="float32",
+                max_running=max_running,
+                prompt_lookup=prompt_lookup,
+            ),
             trust_remote_code=family == "remote_code",
             context_length=models.CONTEXT_LENGTH,
             end_token_ids=end_token_ids,

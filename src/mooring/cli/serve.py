@@ -43,6 +43,10 @@ def serve(
         bool,
         typer.Option(help="Read a beginning that prompts have in common once, not each time."),
     ] = True,
+    prompt_lookup: Annotated[
+        bool,
+        typer.Option(help="Guess tokens of an answer that repeats itself or its prompt."),
+    ] = True,
     max_waiting: Annotated[int, typer.Option(min=0, help="Sequences that may wait.")] = 64,
     max_body_bytes: Annotated[int, typer.Option(min=1024, help="Largest request.")] = 1_000_000,
     drain_seconds: Annotated[
@@ -83,6 +87,7 @@ def serve(
             hang_seconds,
             cache_bytes,
             prefix_cache=prefix_cache,
+            prompt_lookup=prompt_lookup,
         ),
         limits=ServiceLimits(max_waiting=max_waiting),
     )

@@ -1,8 +1,10 @@
 """Whatever joins, leaves, waits or is put back: each answer is the one its request has alone."""
 
+import itertools
+import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from mooring.engines.transformers.columns import Columns
 from mooring.engines.transformers.continuous import Continuous
 from mooring.engines.transformers.loader import LoadedModel, load_model
 from mooring.engines.transformers.prefixes import BLOCK_TOKENS, PrefixStore
+from mooring.engines.transformers.row import Row
+from mooring.engines.transformers.speculation import Draft, Speculation
 from mooring.engines.transformers.trial import try_columns
 from mooring.generation import Event, Failed, Finished, GenerationRequest, SamplingParams, Token
 from mooring.settings import EngineSettings
@@ -73,17 +77,42 @@ ASKS = st.lists(
 )
 
 
+class HalfRight(Speculation):
+    """Drafts what the row will say, up to a place where it errs: now soon, now late."""
+
+    def __init__(self, answers: dict[tuple[int, ...], list[int]], seed: int) -> None:
+        super().__init__()
+        self._answers = answers
+        self._random = random.Random(seed)
+
+    def draft(self, row: Row, most: int) -> Draft:
+        prompt = row.sequence.request.prompt_ids
+        coming = [*self._answers[prompt], *[END] * LONGEST][len(row.ids) - len(prompt) :]
+        right = self._random.randint(0, 8)
+        guess = [*coming[:right], *[(token + 1) % 250 for token in coming[right : right + 2]]]
+        return Draft(guess, min(most, self._random.randint(0, len(guess))))
+
+
 class Bench:
     """A model in continuous batches, stepped by hand."""
 
-    def __init__(self, loaded: LoadedModel, most_tokens: int, *, keeps: bool = False) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        most_tokens: int,
+        *,
+        keeps: bool = False,
+        speculation: Speculation | None = None,
+    ) -> None:
         like = try_columns(loaded)
         assert like is not None
         self.prefixes = PrefixStore(most_tokens if keeps else 0)
         self.most_tokens = most_tokens
         self.columns = Columns(like, most_tokens, self._share if keeps else lambda cells: None)
         self.steps = 0
-        self._continuous = Continuous(loaded, self.columns, frozenset([END]), self.prefixes)
+        self._continuous = Continuous(
+            loaded, self.columns, frozenset([END]), self.prefixes, speculation
+        )
 
     def _share(self, cells: int) -> None:
         self.prefixes.bound(self.most_tokens - cells)
@@ -155,6 +184,7 @@ def alone_of(loaded_of: Callable[[str], LoadedModel]) -> Callable[[str, Ask], li
     most_tokens=st.integers(120, 700),
     allowance=st.sampled_from([1, 7, 512]),
     keeps=st.booleans(),
+    drafts=st.none() | st.integers(0, 1000),
 )  # fmt: skip
 def test_every_answer_is_the_one_alone(
     loaded_of: Callable[[str], LoadedModel],
@@ -164,11 +194,15 @@ def test_every_answer_is_the_one_alone(
     most_tokens: int,
     allowance: int,
     keeps: bool,
+    drafts: int | None,
 ) -> None:
+    answers = {ask.prompt_ids: alone_of(family, replace(ask, tokens=LONGEST)) for ask in asks}
+    speculation = None if drafts is None else HalfRight(answers, drafts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(continuous, "PREFILL_TOKENS", allowance)
-        answers = Bench(loaded_of(family), most_tokens, keeps=keeps).run(asks)
-    for ask, events in zip(asks, answers, strict=True):
+        bench = Bench(loaded_of(family), most_tokens, keeps=keeps, speculation=speculation)
+        answered = bench.run(asks)
+    for ask, events in zip(asks, answered, strict=True):
         expected, end = alone_of(family, ask), events[-1]
         if isinstance(end, Finished) and end.reason == "cancelled":
             assert ask.cancelled_after is not None
@@ -335,3 +369,71 @@ def test_what_a_failed_request_has_read_is_not_kept(
     monkeypatch.setattr(continuous, "choose_tokens", lambda *_: [None])
     bench.run([Ask(2, 9, False, bench.steps, None, shared=45)])
     assert bench.prefixes.tokens == 0
+
+
+def repeat(tokens: int, **sampling: Any) -> tuple[Sequence, list[Event]]:
+    """A request whose answer says 9 for ever."""
+    params = SamplingParams(temperature=0.0).update({"logit_bias": {9: 100.0}, **sampling})
+    events: list[Event] = []
+    request = GenerationRequest("any", (5, 6, 7), params)
+    return Sequence(request, events.append, tokens), events
+
+
+def test_a_row_alone_that_repeats_itself_gets_several_tokens_a_step(
+    monkeypatch: pytest.MonkeyPatch, loaded_of: Callable[[str], LoadedModel]
+) -> None:
+    ticks = itertools.count()
+    bench = Bench(loaded_of("llama"), 500, speculation=Speculation(lambda: float(next(ticks))))
+    shapes = watch(monkeypatch, loaded_of("llama").model)
+    sequence, events = repeat(60)
+    bench.step([sequence])
+    while not sequence.ended:
+        bench.step([])
+    assert events == [*[Token(9)] * 60, Finished("length")]
+    assert max(shapes) == (1, 16)
+    assert len(shapes) < 30
+    other, _ = repeat(40)
+    sequence, events = repeat(40)
+    shapes.clear()
+    bench.step([sequence, other])
+    while not sequence.ended:
+        bench.step([])
+    assert set(shapes) == {(1, 3), (2, 1)}
+
+
+def test_no_token_is_sent_after_a_cancellation_within_a_draft(
+    loaded_of: Callable[[str], LoadedModel],
+) -> None:
+    bench = Bench(loaded_of("llama"), 500, speculation=HalfRight({(5, 6, 7): [9] * 60}, 0))
+    sequence, events = repeat(60)
+
+    def receive(event: Event) -> None:
+        events.append(event)
+        sequence.cancelled = len(events) >= 5
+
+    sequence._emit = receive
+    bench.step([sequence])
+    while not sequence.cancelled:
+        bench.step([])
+    assert events == [Token(9)] * 5
+
+
+def test_a_draft_that_fails_in_the_model_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch, loaded_of: Callable[[str], LoadedModel]
+) -> None:
+    loaded = loaded_of("llama")
+    forward: Callable[..., Any] = loaded.model.forward
+
+    def refuse(**kwargs: Any) -> Any:
+        if kwargs["input_ids"].shape[1] not in (1, 3):
+            raise RuntimeError("several tokens")
+        return forward(**kwargs)
+
+    bench = Bench(loaded, 500, speculation=HalfRight({(5, 6, 7): [9] * 60}, 3))
+    refuse.__wrapped__ = forward  # type: ignore[attr-defined]
+    monkeypatch.setattr(loaded.model, "forward", refuse)
+    sequence, events = repeat(20)
+    bench.step([sequence])
+    while not sequence.ended:
+        bench.step([])
+    assert events == [*[Token(9)] * 20, Finished("length")]

@@ -148,7 +148,7 @@ def test_mpt_runs_with_a_cache_though_its_config_says_no(
 ) -> None:
     assert not transformers.AutoConfig.from_pretrained(snapshot_of("mpt")).use_cache
     shapes = spy_on_lengths(monkeypatch, transformers.MptForCausalLM)
-    engine = transformers_engine("mpt")
+    engine = transformers_engine("mpt", prompt_lookup=False)
     shapes.clear()
     ask(engine, [5, 6, 7, 8, 9], max_tokens=4, ignore_eos=True).wait()
     assert shapes == [(1, 5), (1, 1), (1, 1), (1, 1)]
@@ -157,7 +157,7 @@ def test_mpt_runs_with_a_cache_though_its_config_says_no(
 def test_requests_together_share_a_batch_and_leave_it_one_by_one(
     monkeypatch: pytest.MonkeyPatch, transformers_engine: EngineOf
 ) -> None:
-    engine = transformers_engine("llama", max_running=3)
+    engine = transformers_engine("llama", max_running=3, prompt_lookup=False)
     shapes = spy_on_lengths(monkeypatch, transformers.LlamaForCausalLM)
     answers = [
         ask(engine, prompt, max_tokens=limit, ignore_eos=True)

@@ -123,16 +123,21 @@ class Columns(Cache):  # type: ignore[misc]
         self._resizing(0)
 
     def make_room(self) -> int:
-        """Make sure that every row can take one token more; return how many it can take."""
+        """Make sure that every row can take one token more; return how many are `free`."""
         if self._end == self._column_capacity:
             self._relay(self.count, self.width)
+        return self.free
+
+    @property
+    def free(self) -> int:
+        """How many columns the buffers have left."""
         return self._column_capacity - self._end
 
-    def show(self, rows: range) -> tuple[torch.Tensor, torch.Tensor]:
-        """Let the next pass see these rows; return its mask and positions.
+    def show(self, rows: range, new: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+        """Let the next pass of `new` tokens a row see these rows; return its mask and positions.
 
-        The mask `[rows, columns + 1]` is 1 from each row's beginning to its next token, whose
-        position is in `[rows, 1]`.
+        The mask `[rows, columns + new]` is 1 from each row's beginning to its last new token;
+        `[rows, new]` are the positions of these. There must be as many columns `free`.
         """
         chosen = slice(rows.start, rows.stop)
         starts = self._starts[chosen]
@@ -140,12 +145,12 @@ class Columns(Cache):  # type: ignore[misc]
         for layer in self.layers:
             layer.rows, layer.first, layer.end = chosen, first, self._end
         begins = torch.tensor(starts, device=self.layers[0].keys.device)[:, None]
-        columns = torch.arange(first, self._end + 1, device=begins.device)
-        return (columns >= begins).long(), self._end - begins
+        columns = torch.arange(first, self._end + new, device=begins.device)
+        return (columns >= begins).long(), columns[-new:] - begins
 
-    def advance(self) -> None:
-        """Keep the column that the last pass wrote in all rows."""
-        self._end += 1
+    def advance(self, new: int = 1) -> None:
+        """Keep the first `new` columns that the last pass wrote in all rows."""
+        self._end += new
 
     def _relay(self, rows: int, width: int) -> None:
         """Lay the rows anew in larger, or only emptier, buffers, the longest from column 0 on."""

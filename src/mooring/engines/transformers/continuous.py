@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from mooring.engines.transformers.prefill import Prefill
 from mooring.engines.transformers.prefixes import NOTHING, Layers, PrefixStore
 from mooring.engines.transformers.row import Row
 from mooring.engines.transformers.sampling import choose_tokens
+from mooring.engines.transformers.speculation import Speculation
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ class Continuous:
     """All sequences of one model: those that wait, the one that is prefilled, and those that run.
 
     The last ones are the rows of one batch, each at its own length, in the columns of one cache.
-    What was read once is kept in `prefixes`, to be copied where it is to be read again.
+    What was read once is kept in `prefixes`, to be copied where it is to be read again. With
+    `speculation` a row that is alone may say several tokens in one step.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class Continuous:
         columns: Columns,
         end_token_ids: frozenset[int],
         prefixes: PrefixStore,
+        speculation: Speculation | None = None,
     ) -> None:
         self._loaded = loaded
         self._forward = Forward(loaded)
         self._columns = columns
         self._end_token_ids = end_token_ids
         self._prefixes = prefixes
+        self._speculation = speculation
         self._waiting: deque[Row] = deque()
         self._rows: list[Row] = []
         self._prefill: Prefill | None = None
@@ -94,6 +98,9 @@ class Continuous:
         """Run, sample, emit: one token for every row."""
         if not (self._rows and self._make_room()):
             return
+        if self._speculation is not None and self._is_alone():
+            self._decode_draft(self._rows[0], self._speculation)
+            return
         count = len(self._rows)
         run = partial(self._run, range(count))
         logits = attempt(run, f"A model step failed; its {count} requests run alone.")
@@ -113,11 +120,41 @@ class Continuous:
             else:
                 self._sample([row], logits)
 
-    def _run(self, places: range) -> torch.Tensor:
-        mask, positions = self._columns.show(places)
-        last = [[self._rows[place].ids[-1]] for place in places]
+    def _is_alone(self) -> bool:
+        return len(self._rows) == 1 and not self._waiting and self._prefill is None
+
+    def _decode_draft(self, row: Row, speculation: Speculation) -> None:
+        """Run, sample, emit: the next token, and those after it that come as drafted."""
+        draft = speculation.draft(row, min(row.left, self._columns.free) - 1)
+        began = speculation.clock()
+        run = partial(self._run, range(1), draft.tokens)
+        logits = attempt(run, "A model step failed; its request runs without a draft.")
+        if logits is None:
+            self._decode_one_by_one()
+            self._columns.advance()
+            return
+        kept = self._verify(row, draft.tokens, logits)
+        self._columns.advance(kept)
+        speculation.learn(row, draft, kept, speculation.clock() - began)
+
+    def _verify(self, row: Row, drafted: list[int], logits: torch.Tensor) -> int:
+        """Choose tokens as long as they are as drafted, and one more; return their number."""
+        chosen = 0
+        for place in range(len(logits)):
+            self._sample([row], logits[place : place + 1])
+            chosen += 1
+            gone = row.sequence.ended or row.sequence.cancelled
+            if gone or row.ids[-1:] != drafted[place : place + 1]:
+                break
+        return chosen
+
+    def _run(self, places: range, drafted: Iterable[int] = ()) -> torch.Tensor:
+        """Return the logits after the last token of each row and, of one row, after its draft."""
+        last = [[self._rows[place].ids[-1], *drafted] for place in places]
         ids = torch.tensor(last, device=self._forward.device)
-        return self._forward(ids, mask, positions, self._columns)
+        count = ids.shape[1]
+        mask, positions = self._columns.show(places, count)
+        return self._forward(ids, mask, positions, self._columns, count)
 
     def _sample(self, rows: list[Row], logits: torch.Tensor) -> None:
         tokens = choose_tokens(logits, [row.sampler for row in rows])

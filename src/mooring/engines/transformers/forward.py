@@ -17,7 +17,7 @@ class Forward:
         declared = forward_parameters(loaded.model)
         self._takes_mask = "attention_mask" in declared
         self._takes_positions = "position_ids" in declared
-        self._constant = {"logits_to_keep": 1} if "logits_to_keep" in declared else {}
+        self._takes_count = "logits_to_keep" in declared
 
     @property
     def device(self) -> torch.device:
@@ -26,13 +26,21 @@ class Forward:
         return device
 
     def __call__(
-        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        positions: torch.Tensor,
+        cache: Any,
+        count: int = 1,
     ) -> torch.Tensor:
-        """Return the logits after the last of `ids` `[rows, new]`, as `[rows, vocabulary]`.
+        """Return the logits after the last `count` of `ids` `[rows, new]` of each row, as
+        `[rows * count, vocabulary]`.
 
         `mask` is `[rows, seen + new]`, `positions` `[rows, new]`; the cache takes in the new.
         """
-        inputs: dict[str, Any] = dict(self._constant)
+        inputs: dict[str, Any] = {}
+        if self._takes_count:
+            inputs["logits_to_keep"] = count
         if self._takes_mask:
             inputs["attention_mask"] = mask
         if self._takes_positions:
@@ -40,5 +48,5 @@ class Forward:
         outputs = self._model(
             input_ids=ids, past_key_values=cache, use_cache=True, return_dict=True, **inputs
         )
-        logits: torch.Tensor = outputs.logits[:, -1, : self._vocabulary_size]
+        logits: torch.Tensor = outputs.logits[:, -count:, : self._vocabulary_size].flatten(0, 1)
         return logits.to(ids.device)

@@ -2,6 +2,7 @@
 
 from mooring.engines.sequence import Sequence
 from mooring.engines.transformers.loader import LoadedModel
+from mooring.engines.transformers.lookup import Lookup
 from mooring.engines.transformers.sampling import RowSampler
 from mooring.errors import RequestFailed
 from mooring.generation import Failed
@@ -10,7 +11,8 @@ from mooring.generation import Failed
 class Row:
     """A sequence with its sampler and all its token ids; `number` tells older from younger.
 
-    What is known of one that has `failed` may be wrong.
+    What is known of one that has `failed` may be wrong. `trust` is the share of its `lookup`'s
+    guesses that were right of late.
     """
 
     def __init__(self, loaded: LoadedModel, sequence: Sequence, number: int = 0) -> None:
@@ -18,6 +20,8 @@ class Row:
         self.sequence = sequence
         self.number = number
         self.failed = False
+        self.trust = 0.0
+        self._lookup: Lookup | None = None
         self.ids = list(request.input_ids)
         self.sampler = RowSampler(
             request.prompt_ids, request.sampling, loaded.vocabulary_size, loaded.model.device
@@ -28,6 +32,13 @@ class Row:
     def left(self) -> int:
         """How many tokens it may still generate."""
         return self.sequence.max_tokens - self.sequence.generated
+
+    @property
+    def lookup(self) -> Lookup:
+        """What guesses its next tokens."""
+        if self._lookup is None:
+            self._lookup = Lookup(self.ids)
+        return self._lookup
 
     @property
     def begun(self) -> bool:

@@ -15,6 +15,7 @@ from mooring.engines.transformers.grouped import Grouped
 from mooring.engines.transformers.loader import LoadedModel
 from mooring.engines.transformers.padding import padding_is_right
 from mooring.engines.transformers.prefixes import PrefixStore
+from mooring.engines.transformers.speculation import Speculation
 from mooring.engines.transformers.trial import try_columns
 from mooring.errors import InvalidParameter
 from mooring.settings import EngineSettings
@@ -51,7 +52,9 @@ class Runner:
         self._way: Continuous | Grouped
         if like is not None and own_pace:
             columns, prefixes = self._plan_cache(like, settings)
-            self._way = Continuous(loaded, columns, ends, prefixes)
+            self._way = Continuous(
+                loaded, columns, ends, prefixes, Speculation() if settings.prompt_lookup else None
+            )
             logger.info(
                 "Continuous batching: the cache holds at most %d tokens.", columns.most_tokens
             )

@@ -40,7 +40,8 @@ def try_columns(loaded: LoadedModel) -> Any | None:
     except MODEL_ERRORS:
         logger.warning("The model fails on rows in columns.", exc_info=True)
         return None
-    return cache if is_close(shown, torch.stack(steps), loaded.precision) else None
+    alone = torch.stack([*steps, *steps[1:]])
+    return cache if is_close(shown, alone, loaded.precision) else None
 
 
 def _is_plain(cache: Any) -> bool:
@@ -52,14 +53,16 @@ def _is_plain(cache: Any) -> bool:
 
 
 def _in_columns(loaded: LoadedModel) -> tuple[Any, torch.Tensor]:
-    """Return the logits of the short row when it runs beside a long one that leaves early."""
+    """Return the logits of the short row when it runs beside a long one that leaves early, and
+    once more those of its later steps in one pass, as drafts and pieces of a prompt are.
+    """
     forward = Forward(loaded)
     long, _ = _prefill(forward, trial_tokens(_LONG, loaded.vocabulary_size))
     short, logits = _prefill(forward, trial_tokens(_SHORT, loaded.vocabulary_size))
     columns = Columns(long, most_tokens=4 * _LONG)
     columns.join(long, _LONG)
     columns.join(short, _SHORT)
-    steps = [logits[-1]]
+    steps, several = [logits[-1]], _several_at_once(forward, short)
     for token in range(_STEPS - 1):
         columns.make_room()
         mask, positions = columns.show(range(columns.count))
@@ -68,7 +71,17 @@ def _in_columns(loaded: LoadedModel) -> tuple[Any, torch.Tensor]:
         columns.advance()
         if token == 0:
             columns.leave(0)
-    return long, torch.stack(steps)
+    return long, torch.stack([*steps, *several])
+
+
+def _several_at_once(forward: Forward, short: Any) -> torch.Tensor:
+    """Return the logits of all steps but the first when their tokens come in one pass."""
+    columns = Columns(short, most_tokens=4 * _LONG)
+    columns.join(short, _SHORT)
+    new = _STEPS - 1
+    mask, positions = columns.show(range(1), new)
+    ids = torch.arange(new, device=forward.device)[None]
+    return forward(ids, mask, positions, columns, new)
 
 
 def _prefill(forward: Forward, ids: list[int]) -> tuple[Any, torch.Tensor]:
