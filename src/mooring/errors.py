@@ -193,6 +193,13 @@ class EngineStopped(EngineError):
     retryable = True
 
 
+class OutOfMemory(EngineError):
+    """There was no memory for this request; others go on."""
+
+    code = "out_of_memory"
+    retryable = True
+
+
 class ServerBusy(EngineError):
     """All slots are taken."""
 

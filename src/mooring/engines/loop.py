@@ -8,7 +8,7 @@ from collections import deque
 from mooring.engines.admission import check_request
 from mooring.engines.contract import Capabilities, Emit, Load
 from mooring.engines.sequence import Sequence
-from mooring.errors import EngineStopped, RequestFailed
+from mooring.errors import EngineError, EngineStopped, OutOfMemory, RequestFailed
 from mooring.generation import Failed, Finished, GenerationRequest
 
 logger = logging.getLogger(__name__)
@@ -133,10 +133,10 @@ class EngineLoop(ABC):
     def _step_safely(self, joining: list[Sequence]) -> None:
         try:
             self._step(joining)
-        except Exception:  # the loop must outlive any step
+        except Exception as error:  # the loop must outlive any step
             logger.exception("An engine step failed; its requests fail.")
             for sequence in self._running:
-                sequence.end(Failed(step_failed()))
+                sequence.end(Failed(step_failed(error)))
 
     def _settle(self) -> None:
         """Forget the sequences that have ended."""
@@ -154,12 +154,23 @@ class EngineLoop(ABC):
             sequence.end(Failed(_stopped()))
 
 
-def step_failed() -> RequestFailed:
-    """Return the error of a request whose step raised; the log has the details."""
+def step_failed(error: Exception | None = None) -> EngineError:
+    """Return the error of a request whose step raised `error`; the log has the details."""
+    if error is not None and _is_lack_of_memory(error):
+        return OutOfMemory(
+            "There was no memory to generate this answer. Send it again, with a shorter prompt or "
+            "when fewer requests run."
+        )
     return RequestFailed(
         "The model failed while generating this answer. Try again; if it fails again, "
         "the server's log says why."
     )
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Say whether Python, a device or torch's allocator on the CPU had no memory."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "allocate memory" in str(error)
 
 
 def _stopped() -> EngineStopped:

@@ -44,6 +44,7 @@ MEANINGS: dict[type[errors.MooringError], Meaning] = {
     errors.EngineError: _BROKEN,
     errors.RequestFailed: _BROKEN,
     errors.EngineStopped: _UNAVAILABLE,
+    errors.OutOfMemory: _UNAVAILABLE,
     errors.ServerBusy: _UNAVAILABLE,
     errors.NotReady: _UNAVAILABLE,
     errors.MooringError: _BROKEN,

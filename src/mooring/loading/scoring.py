@@ -9,7 +9,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ErrorCode
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from mooring.errors import EngineError, InvalidInput, MooringError, NotReady, ServerBusy
+from mooring.errors import (
+    EngineError,
+    EngineStopped,
+    InvalidInput,
+    MooringError,
+    NotReady,
+    OutOfMemory,
+    ServerBusy,
+)
 from mooring.loading.bundle import open_folder
 from mooring.loading.loaded import LoadedModel
 from mooring.loading.start import UNBOUNDED, start_service
@@ -19,6 +27,8 @@ _ERROR_CODES: dict[type[MooringError], str] = {
     InvalidInput: "INVALID_PARAMETER_VALUE",
     ServerBusy: "TEMPORARILY_UNAVAILABLE",
     NotReady: "TEMPORARILY_UNAVAILABLE",
+    OutOfMemory: "TEMPORARILY_UNAVAILABLE",
+    EngineStopped: "TEMPORARILY_UNAVAILABLE",
     EngineError: "INTERNAL_ERROR",
     MooringError: "INTERNAL_ERROR",
 }

@@ -15,10 +15,12 @@ from mooring.engines.transformers import TransformersEngine
 from mooring.errors import (
     BrokenSource,
     ContextExceeded,
+    EngineError,
     InvalidParameter,
     MissingDependency,
     MooringError,
     NotEnoughMemory,
+    OutOfMemory,
     RequestFailed,
     UnsafeSource,
 )
@@ -195,12 +197,21 @@ def test_a_row_without_finite_scores_fails_alone(
     assert (before.wait().tokens, after.wait().tokens) == expected
 
 
-@pytest.mark.parametrize("harm", [raise_out_of_memory, raise_unheard_of, lambda *_: 1 / 0])
+@pytest.mark.parametrize(
+    ("harm", "error", "said"),
+    [
+        (raise_out_of_memory, OutOfMemory, "There was no memory to generate this answer. "),
+        (raise_unheard_of, RequestFailed, "The model failed while generating this answer. "),
+        (lambda *_: 1 / 0, RequestFailed, "The model failed while generating this answer. "),
+    ],
+)
 def test_a_prompt_that_fails_in_the_model_fails_alone(
     monkeypatch: pytest.MonkeyPatch,
     engine: Engine,
     caplog: pytest.LogCaptureFixture,
     harm: Callable[[torch.Tensor, Any], None],
+    error: type[EngineError],
+    said: str,
 ) -> None:
     expected = greedy(engine, count=30), greedy(engine, [9, 10], count=5)
     poison(monkeypatch, harm)
@@ -215,11 +226,9 @@ def test_a_prompt_that_fails_in_the_model_fails_alone(
     assert old.wait().tokens == expected[0]
     poisoned, healthy = joined
     assert isinstance(poisoned.end, Failed)
-    assert isinstance(poisoned.end.error, RequestFailed)
-    assert poisoned.end.error.message == (
-        "The model failed while generating this answer. Try again; if it fails again, "
-        "the server's log says why."
-    )
+    assert type(poisoned.end.error) is error
+    assert poisoned.end.error.message.startswith(said)
+    assert "secret" not in poisoned.end.error.message
     assert healthy.wait().tokens == expected[1]
     assert "A prompt failed in the model; its request fails." in caplog.text
     assert greedy(engine, count=30) == expected[0]

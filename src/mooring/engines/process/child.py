@@ -1,6 +1,5 @@
 """The child process: runs one engine, obeys the pipe, and ends when its parent does."""
 
-import ctypes
 import faulthandler
 import logging
 import os
@@ -10,10 +9,12 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 
 from mooring.engines.contract import Emit, Engine
 from mooring.engines.description import make_engine
+from mooring.engines.process.ending import end_with, guard_group
 from mooring.engines.process.messages import (
     COMMANDS,
     Cancel,
@@ -37,7 +38,6 @@ from mooring.generation import Event, Failed, GenerationRequest
 
 logger = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG = 1
 _READ_BYTES = 65_536
 
 Outgoing = Report | tuple[str, Event] | None
@@ -98,6 +98,7 @@ class ForwardedLog(logging.Handler):
 
     def __init__(self, reporter: Reporter) -> None:
         super().__init__()
+        self.setFormatter(logging.Formatter())
         self._reporter = reporter
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -178,18 +179,20 @@ def _submit(engine: Engine, request: GenerationRequest, emit: Emit) -> None:
         emit(Failed(EngineError(error.message)))
 
 
-def _end_with(parent: int) -> None:
-    """Let the kernel end this process with its parent, where it can."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+def _end_with_any_thread(failure: threading.ExceptHookArgs) -> None:
+    """End this process when one of its threads fails: half of it would only seem to work."""
+    error = (failure.exc_type, failure.exc_value, failure.exc_traceback)
+    sys.stderr.write("".join(traceback.format_exception(*error)))
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def main() -> None:
     """Live at the end of the pipe whose descriptor, and the parent's id, are the arguments."""
     descriptor, parent = map(int, sys.argv[1:])
-    _end_with(parent)
+    end_with(parent)
+    guard_group()
+    threading.excepthook = _end_with_any_thread
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
     os.set_inheritable(descriptor, False)

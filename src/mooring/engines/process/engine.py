@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from mooring.engines.admission import check_request
 from mooring.engines.contract import Capabilities, Emit, EngineObserver, Load
 from mooring.engines.description import EngineDescription
+from mooring.engines.loop import step_failed
 from mooring.engines.process.handle import CLOSE_SECONDS, ChildDied, ChildProcess
 from mooring.engines.process.ledger import Ledger
 from mooring.engines.process.messages import (
@@ -30,7 +31,7 @@ from mooring.engines.process.watch import (
     restart_delay,
 )
 from mooring.errors import EngineStopped, MooringError
-from mooring.generation import Event, GenerationRequest
+from mooring.generation import Event, Failed, GenerationRequest, Token
 
 logger = logging.getLogger(__name__)
 
@@ -176,12 +177,24 @@ class ProcessEngine:
         raise ChildDied(f"it could not load the model again: {error.message}")
 
     def _hear(self, load: Load, watch: Watch) -> None:
-        watch.heard(load)
+        watch.heard(load.steps, busy=self._ledger.busy)
         self._steps = load.steps
 
     def _pass_on(self, child: ChildProcess, request_id: str, event: Event) -> None:
-        if not self._closing.is_set() and not self._ledger.record(request_id, event):
+        if self._closing.is_set():
+            return
+        if isinstance(event, Failed) and isinstance(event.error, EngineStopped):
+            raise ChildDied("its engine stopped by itself")
+        if isinstance(event, Token) and not self._is_token(event.id):
+            logger.error("The engine gave a token that the model does not have: %d.", event.id)
+            event = Failed(step_failed())
             child.send(Cancel(request_id))
+        if not self._ledger.record(request_id, event):
+            child.send(Cancel(request_id))
+
+    def _is_token(self, token_id: int) -> bool:
+        assert self._capabilities is not None
+        return 0 <= token_id < self._capabilities.vocabulary_size
 
     def _mourn(self, cause: str, worked_seconds: float) -> None:
         """After a death, fail what cannot be repeated and wait for the restart, or give up."""

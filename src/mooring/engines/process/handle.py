@@ -5,6 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
+
+import msgspec
 
 from mooring.engines.process.messages import Close, Command, Report
 from mooring.engines.process.pipe import Pipe
@@ -27,10 +30,14 @@ class ChildProcess:
     def __init__(self) -> None:
         try:
             ours, theirs = socket.socketpair()
+            self._pipe = Pipe(ours)
+        except OSError as error:
+            raise ChildDied(f"it could not be started: {error.strerror}") from error
+        try:
             with theirs:
-                self._pipe = Pipe(ours)
                 self._process = _start(theirs.fileno())
         except OSError as error:
+            self._pipe.close()
             raise ChildDied(f"it could not be started: {error.strerror}") from error
 
     def send(self, command: Command) -> None:
@@ -44,6 +51,8 @@ class ChildProcess:
             reports = self._pipe.receive(0 if ended else seconds)
         except EOFError:
             raise ChildDied(self._cause()) from None
+        except msgspec.MsgspecError as error:
+            raise ChildDied(f"it said what cannot be understood: {error}") from error
         if ended and not reports:
             raise ChildDied(self._cause())
         return reports
@@ -56,7 +65,8 @@ class ChildProcess:
         if grace and not self._has_ended(0):
             self._process.terminate()
             self._has_ended(_TERMINATE_SECONDS)
-        self._process.kill()
+        with suppress(ProcessLookupError):  # with it goes what it started itself
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._pipe.close()
 

@@ -66,6 +66,11 @@ class Ledger:
         running = sum(bool(entry.generated) for entry in living)
         return Load(running, len(living) - running, steps)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything has not ended."""
+        return bool(self._entries)
+
     def unread_tokens(self, places: int) -> int:
         """Count the tokens of the prompts that a child with so many places may be reading now."""
         with self._lock:

@@ -3,8 +3,6 @@
 import time
 from collections.abc import Callable
 
-from mooring.engines.contract import Load
-
 MOST_DEATHS, WITHIN_SECONDS = 3, 60.0
 RESTART_DELAYS = (0.1, 0.5, 2.0)
 
@@ -50,13 +48,12 @@ class Watch:
         """Note that the engine is open."""
         self._opened_at = self._heard = self._progressed = self._clock()
 
-    def heard(self, load: Load) -> None:
-        """Note what the child says of itself."""
+    def heard(self, steps: int, *, busy: bool) -> None:
+        """Note the steps that the child says it has made, and whether we wait for any of them."""
         self._heard = self._clock()
-        idle = load.running + load.waiting == 0
-        if idle or load.steps != self._steps:
+        if not busy or steps != self._steps:
             self._progressed = self._heard
-        self._steps = load.steps
+        self._steps = steps
 
     def complaint(self, unread_tokens: int) -> str | None:
         """Say what is wrong with the child, if anything; to be asked often."""

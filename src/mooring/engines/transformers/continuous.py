@@ -18,6 +18,7 @@ from mooring.engines.transformers.prefixes import NOTHING, Layers, PrefixStore
 from mooring.engines.transformers.row import Row
 from mooring.engines.transformers.sampling import choose_tokens
 from mooring.engines.transformers.speculation import Speculation
+from mooring.errors import EngineError
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class Continuous:
         count = len(self._rows)
         run = partial(self._run, range(count))
         logits = attempt(run, f"A model step failed; its {count} requests run alone.")
-        if logits is None:
+        if isinstance(logits, EngineError):
             self._decode_one_by_one()
         else:
             self._sample(self._rows, logits)
@@ -115,8 +116,8 @@ class Continuous:
         for place, row in enumerate(self._rows):
             run = partial(self._run, range(place, place + 1))
             logits = attempt(run, "A model step failed; its request fails.")
-            if logits is None:
-                row.fail(step_failed())
+            if isinstance(logits, EngineError):
+                row.fail(logits)
             else:
                 self._sample([row], logits)
 
@@ -129,7 +130,7 @@ class Continuous:
         began = speculation.clock()
         run = partial(self._run, range(1), draft.tokens)
         logits = attempt(run, "A model step failed; its request runs without a draft.")
-        if logits is None:
+        if isinstance(logits, EngineError):
             self._decode_one_by_one()
             self._columns.advance()
             return
@@ -166,9 +167,10 @@ class Continuous:
         while not self._fits(self._columns.width + 1):
             self._put_back_the_youngest()
         failure = f"No memory for a step; its {len(self._rows)} requests fail."
-        if attempt(self._columns.make_room, failure) is None:
+        room = attempt(self._columns.make_room, failure)
+        if isinstance(room, EngineError):
             for row in self._rows:
-                row.fail(step_failed())
+                row.fail(room)
             self._free()
         return bool(self._rows)
 
@@ -201,7 +203,8 @@ class Continuous:
         """Begin to read a row's tokens after those that were read before; never all of them."""
         request, ids = row.sequence.request, row.ids[:-1]
         find = partial(self._prefixes.find, request.cache_scope, ids)
-        prefix = attempt(find, "No memory to copy a prefix; it is read again.") or NOTHING
+        found = attempt(find, "No memory to copy a prefix; it is read again.")
+        prefix = NOTHING if isinstance(found, EngineError) else found
         if not row.begun:
             row.sequence.cached_tokens = min(prefix.length, len(request.prompt_ids))
         return Prefill(self._forward, row, prefix)
@@ -214,27 +217,27 @@ class Continuous:
         """Run one piece and return its number of tokens; a failure is its request's alone."""
         run = partial(prefill.run, allowance)
         tokens = attempt(run, "A prompt failed in the model; its request fails.")
-        if tokens is None:
-            prefill.row.fail(step_failed())
+        if isinstance(tokens, EngineError):
+            prefill.row.fail(tokens)
         elif prefill.logits is not None:
             self._sample([prefill.row], prefill.logits)
             if prefill.row.sequence.ended or self._join(prefill):
                 self._keep(prefill.row, prefill.layers)
-        if tokens is None or prefill.logits is not None:
+        if isinstance(tokens, EngineError) or prefill.logits is not None:
             self._prefill = None
-        return allowance if tokens is None else tokens
+        return allowance if isinstance(tokens, EngineError) else tokens
 
     def _join(self, prefill: Prefill) -> bool:
         """Make it a row and return True, or fail it for want of memory; then others begin again."""
         join = partial(self._columns.join, prefill.cache, prefill.length)
         place = attempt(join, "No memory for one more request; it fails, the others begin again.")
-        if place is None:
-            prefill.row.fail(step_failed())
+        if isinstance(place, EngineError):
+            prefill.row.fail(place)
             self._waiting.extendleft(sorted(self._rows, key=lambda row: -row.number))
             self._free()
         else:
             self._rows.append(prefill.row)
-        return place is not None
+        return not isinstance(place, EngineError)
 
     def _free(self) -> None:
         """Give up all rows and what was kept."""
@@ -243,10 +246,12 @@ class Continuous:
         self._columns.clear()
 
 
-def attempt(action: Callable[[], Result], failure: str) -> Result | None:
-    """Return what `action` returns, or None if it raises; the log says why, after `failure`."""
+def attempt(action: Callable[[], Result], failure: str) -> Result | EngineError:
+    """Return what `action` returns, or what its request is told if it raises; the log has more."""
     try:
         return action()
-    except Exception:  # a model's own code, and a device without memory, may raise anything
+    except (
+        Exception
+    ) as error:  # a model's own code, and a device without memory, may raise anything
         logger.exception(failure)
-        return None
+        return step_failed(error)

@@ -43,7 +43,7 @@ class Grouped:
     def _step(self, group: Group) -> None:
         try:
             group.step(self._end_token_ids)
-        except Exception:  # a model's own code may raise anything
+        except Exception as error:  # a model's own code may raise anything
             logger.exception("A model step failed; its %d requests fail.", len(group.running))
             for sequence in group.running:
-                sequence.end(Failed(step_failed()))
+                sequence.end(Failed(step_failed(error)))

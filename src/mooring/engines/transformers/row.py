@@ -4,7 +4,7 @@ from mooring.engines.sequence import Sequence
 from mooring.engines.transformers.loader import LoadedModel
 from mooring.engines.transformers.lookup import Lookup
 from mooring.engines.transformers.sampling import RowSampler
-from mooring.errors import RequestFailed
+from mooring.errors import EngineError, RequestFailed
 from mooring.generation import Failed
 
 
@@ -53,7 +53,7 @@ class Row:
             self.ids.append(token_id)
             self.sequence.push(token_id, end_token_ids)
 
-    def fail(self, error: RequestFailed) -> None:
+    def fail(self, error: EngineError) -> None:
         """End with `error`."""
         self.failed = True
         self.sequence.end(Failed(error))

@@ -1,0 +1,81 @@
+"""Reef: a tiny Llama whose own code does harm when it meets a token that a test has armed.
+
+A test arms a harm by a file in the snapshot's folder, so it reaches a model in any process.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from tests.models import tiny_llama
+
+Harm = Literal["raise", "nan", "never", "memory", "crash", "hang"]
+
+
+def reef(path: Path) -> Path:
+    """Write the snapshot; it behaves until something is armed."""
+    tiny_llama(path)
+    (path / "modeling_reef.py").write_text(_MODELING)
+    (path / "harms").mkdir()
+    config = json.loads((path / "config.json").read_bytes())
+    config["architectures"] = ["ReefForCausalLM"]
+    config["auto_map"] = {"AutoModelForCausalLM": "modeling_reef.ReefForCausalLM"}
+    config["harms"] = str(path / "harms")
+    (path / "config.json").write_text(json.dumps(config, indent=2))
+    return path
+
+
+def arm(snapshot: Path, harm: Harm, token: int, *, once: bool = False) -> None:
+    """Do harm in the next pass that reads `token`, and in all after it unless `once`."""
+    (snapshot / "harms" / f"{harm}-{token}").write_text("once" if once else "")
+
+
+def disarm(snapshot: Path) -> None:
+    """Take all harms away."""
+    for armed in (snapshot / "harms").iterdir():
+        armed.unlink()
+
+
+_MODELING = '''\
+"""A Llama that does harm on purpose."""
+
+import ctypes
+import functools
+import logging
+import time
+from pathlib import Path
+
+from transformers import LlamaForCausalLM
+
+logger = logging.getLogger("mooring.reef")
+
+
+class ReefForCausalLM(LlamaForCausalLM):
+    @functools.wraps(LlamaForCausalLM.forward)
+    def forward(self, input_ids=None, **kwargs):
+        outputs = super().forward(input_ids=input_ids, **kwargs)
+        for armed in Path(self.config.harms).iterdir():
+            harm, token = armed.name.split("-")
+            rows = (input_ids == int(token)).any(-1)
+            if rows.any():
+                if armed.read_text() == "once":
+                    armed.unlink()
+                do_harm(harm, outputs.logits, rows)
+        return outputs
+
+
+def do_harm(harm, logits, rows):
+    if harm == "raise":
+        raise LookupError("told to raise, in /secret/path")
+    if harm == "memory":
+        raise MemoryError
+    if harm == "nan":
+        logits[rows] = float("nan")
+    if harm == "never":
+        logits[rows] = float("-inf")
+    if harm == "crash":
+        ctypes.string_at(0)
+    if harm == "hang":
+        logger.info("hanging")
+        time.sleep(3600)
+'''
