@@ -23,7 +23,7 @@ _EXACT_TOLERANCE, _ROUNDED_TOLERANCE = 1e-3, 0.1
 def padding_is_right(loaded: LoadedModel) -> bool:
     """Try the model on its first tokens, alone and padded; raise what it raises alone."""
     short = trial_tokens(_SHORT, loaded.vocabulary_size)
-    alone = _logits(loaded, [short])
+    alone = first_logits(loaded, [short])
     right = declares_padding(loaded.model) and _same_when_padded(loaded, short, alone)
     if not right:
         logger.warning("This model cannot be padded: only prompts of equal length share a batch.")
@@ -40,7 +40,7 @@ def declares_padding(model: Any) -> bool:
 def _same_when_padded(loaded: LoadedModel, short: list[int], alone: torch.Tensor) -> bool:
     long = trial_tokens(_LONG, loaded.vocabulary_size)
     try:
-        padded = _logits(loaded, [long, short])
+        padded = first_logits(loaded, [long, short])
     except MODEL_ERRORS:
         logger.warning("The model fails on padded prompts.", exc_info=True)
         return False
@@ -55,7 +55,7 @@ def is_close(logits: torch.Tensor, alone: torch.Tensor, precision: str) -> bool:
 
 
 @torch.inference_mode()
-def _logits(loaded: LoadedModel, prompts: Sequence[list[int]]) -> torch.Tensor:
+def first_logits(loaded: LoadedModel, prompts: Sequence[list[int]]) -> torch.Tensor:
     """Return the last row's logits over a few steps with given tokens: `[steps, vocabulary]`."""
     batch = Batch(loaded.model, prompts, loaded.vocabulary_size)
     steps = []

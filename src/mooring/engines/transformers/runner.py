@@ -13,6 +13,7 @@ from mooring.engines.transformers.columns import Columns
 from mooring.engines.transformers.continuous import Continuous
 from mooring.engines.transformers.grouped import Grouped
 from mooring.engines.transformers.loader import LoadedModel
+from mooring.engines.transformers.packed_linear import pack_linears
 from mooring.engines.transformers.padding import padding_is_right
 from mooring.engines.transformers.prefixes import PrefixStore
 from mooring.engines.transformers.speculation import Speculation
@@ -48,6 +49,8 @@ class Runner:
         self._stepped = False
         ends = frozenset(end_token_ids)
         own_pace = _rows_are_independent(loaded.model.config, context_length)
+        if pack_linears(loaded):
+            logger.info("The weights are packed for this CPU.")
         like = try_columns(loaded)
         self._way: Continuous | Grouped
         if like is not None and own_pace:
