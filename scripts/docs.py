@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mooring.errors import EngineError, InvalidInput
+from mooring.errors import EngineError, InvalidInput, Refused
 from mooring.generation import SAMPLING_FIELDS, SamplingParams
 from mooring.generation.sampling import SamplingField
 from mooring.http.errors import MEANINGS
@@ -108,7 +108,7 @@ def error_table() -> str:
     """Return the table of what clients may be told, from the table the server uses."""
     lines = ["| status | `code` | MLflow's `error_code` | when |", "|---|---|---|---|"]
     for kind, meaning in MEANINGS.items():
-        if issubclass(kind, InvalidInput | EngineError):
+        if issubclass(kind, InvalidInput | Refused | EngineError):
             doc = (kind.__doc__ or "").splitlines()[0]
             lines.append(f"| {meaning.status} | `{kind.code}` | `{meaning.mlflow_code}` | {doc} |")
     return "\n".join(lines)

@@ -23,11 +23,16 @@
       + NotEnough                   the machine is too small
         - NotEnoughSpace            disk
         - NotEnoughMemory           memory
+      + Refused                     the caller may not have it, or not now
+        - Unauthenticated           no key, or a wrong one
+        - Forbidden                 a host or an origin that is not let in
+        - RateLimited               the caller's own limit is reached          (retry)
       + EngineError                 generation failed
         - RequestFailed             this request only
         - EngineStopped             the engine is gone                         (retry)
         - ServerBusy                no free slot                               (retry)
         - NotReady                  the model is loading or the server ending  (retry)
+        - DeadlineExceeded          it took longer than it may                 (retry)
       + BenchmarkFailed             what was to be measured did not answer      (retry)
 
 Messages name the rule, the limit, what was given and what to do.
@@ -40,16 +45,20 @@ class MooringError(Exception):
     """Root of every error Mooring raises on purpose.
 
     `code` is a stable machine-readable name; `retryable` says whether the same call may succeed
-    later without a change; `param` names the field at fault where there is one.
+    later without a change; `param` names the field at fault where there is one; `retry_seconds`
+    says after how long to try again where that can be told.
     """
 
     code: ClassVar[str] = "mooring_error"
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_seconds: int | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
+        self.retry_seconds = retry_seconds
 
 
 class InvalidInput(MooringError):
@@ -174,6 +183,31 @@ class NotEnoughMemory(NotEnough):
     code = "not_enough_memory"
 
 
+class Refused(MooringError):
+    """The caller may not have what it asks for, or not now."""
+
+    code = "refused"
+
+
+class Unauthenticated(Refused):
+    """The request has no API key, or one that the server does not know."""
+
+    code = "invalid_api_key"
+
+
+class Forbidden(Refused):
+    """The request is for a host, or comes from an origin, that the server does not let in."""
+
+    code = "forbidden"
+
+
+class RateLimited(Refused):
+    """The caller has reached a limit of its own key."""
+
+    code = "rate_limit_exceeded"
+    retryable = True
+
+
 class EngineError(MooringError):
     """Generation failed on our side."""
 
@@ -201,7 +235,7 @@ class OutOfMemory(EngineError):
 
 
 class ServerBusy(EngineError):
-    """All slots are taken."""
+    """The server holds as many sequences, or waiting prompt tokens, as it may."""
 
     code = "server_busy"
     retryable = True
@@ -211,6 +245,13 @@ class NotReady(EngineError):
     """The model is still loading, or the server is ending."""
 
     code = "not_ready"
+    retryable = True
+
+
+class DeadlineExceeded(EngineError):
+    """The answer, or its next token, did not come in time."""
+
+    code = "deadline_exceeded"
     retryable = True
 
 

@@ -1,7 +1,7 @@
 """Frozen settings, made only at the edge: nothing below reads the environment."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -30,12 +30,27 @@ class EngineSettings:
     prompt_lookup: bool = True
 
 
+def _limit(default: float, meaning: str, *, low: float = 1, high: float | None = None) -> Any:
+    """Declare a limit: options, documentation and checks are made from what it says here."""
+    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high})
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceLimits:
-    """What the service lets in at once: sequences waiting for the engine, and rows in one call."""
+    """What the service lets in, and how long an answer may take; times in seconds.
 
-    max_waiting: int = 64
-    max_rows: int = 64
+    The bounds of single fields (`max_n`, `max_stop`, `max_messages`) can only be lowered.
+    """
+
+    max_waiting: int = _limit(64, "Sequences that may wait for the engine.", low=0)
+    max_waiting_tokens: int = _limit(65_536, "Prompt tokens that may wait with them.", low=0)
+    max_rows: int = _limit(64, "Prompts or rows in one call.")
+    max_messages: int = _limit(1024, "Messages in one conversation.", high=1024)
+    max_n: int = _limit(8, "Completions per prompt.", high=8)
+    max_stop: int = _limit(4, "Stop strings of one request.", low=0, high=4)
+    first_token_seconds: float = _limit(120.0, "Time to the first token of an answer.", low=0.1)
+    token_seconds: float = _limit(30.0, "Time from one token to the next.", low=0.1)
+    request_seconds: float = _limit(600.0, "Time for a whole answer.", low=0.1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,8 +216,56 @@ def test_a_full_server_says_when_to_come_back() -> None:
                 response = running.post(path, given)
                 error = refused(response, 503)
                 assert (error["type"], error["code"]) == ("server_error", "server_busy")
-                assert response.headers["retry-after"] == "2"
+                assert 1 <= int(response.headers["retry-after"]) <= 30
+                assert error["message"].endswith(
+                    f"Try again in {response.headers['retry-after']} s."
+                )
             response = running.post("/invocations", {"inputs": "a", "params": {"n": 2}})
-            assert (response.status_code, response.headers["retry-after"]) == (503, "2")
+            assert response.status_code == 503
+            assert "retry-after" in response.headers
             assert response.json()["error_code"] == "TEMPORARILY_UNAVAILABLE"
+        running.wait_idle()
+
+
+def test_prompt_tokens_that_wait_are_bounded() -> None:
+    engine = EchoSettings(seconds_per_token=0.02, max_running=1)
+    settings = ServerSettings(limits=ServiceLimits(max_waiting_tokens=50), drain_seconds=0.1)
+    with running_server(engine, settings) as running:
+        body = {**TEXT, "prompt": "x" * 2000, "stream": True}
+        with running.client as client, client.stream("POST", "/v1/completions", json=body):
+            response = running.post("/v1/completions", {**TEXT, "prompt": "y" * 60})
+            error = refused(response, 503)
+            assert error["code"] == "server_busy"
+            assert error["message"].startswith(
+                "At most 50 prompt tokens may wait at once. Waiting: 0, asked for 61 more."
+            )
+        running.wait_idle()
+        assert running.service.activity.waiting_tokens == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_first_token_that_comes_too_late_is_a_504(stream: bool) -> None:
+    limits = ServiceLimits(first_token_seconds=0.1)
+    settings = ServerSettings(limits=limits, drain_seconds=0.1)
+    with running_server(EchoSettings(seconds_per_token=0.5), settings) as running:
+        error = refused(running.post("/v1/completions", {**TEXT, "stream": stream}), 504)
+        assert error == {
+            "message": "The first token must come within 0.1 s.",
+            "type": "server_error",
+            "param": None,
+            "code": "deadline_exceeded",
+        }
+        response = running.post("/invocations", {"inputs": "a"})
+        assert (response.status_code, response.json()["error_code"]) == (504, "DEADLINE_EXCEEDED")
+        running.wait_idle()
+
+
+def test_a_stream_that_falls_silent_ends_with_an_error_event() -> None:
+    limits = ServiceLimits(token_seconds=0.1)
+    settings = ServerSettings(limits=limits, drain_seconds=0.1)
+    with running_server(EchoSettings(seconds_per_token=0.5), settings) as running:
+        body = {**TEXT, "prompt": [104, 105], "stream": True}
+        *_, error, done, end = running.post("/v1/completions", body).text.split("\n\n")
+        assert json.loads(error.removeprefix("data: "))["error"]["code"] == "deadline_exceeded"
+        assert (done, end) == ("data: [DONE]", "")
         running.wait_idle()

@@ -193,7 +193,7 @@ def test_a_full_service_refuses_and_recovers() -> None:
         stream = service.start(prepared)
         with pytest.raises(ServerBusy, match=r"at most 5 sequences at once. Held: 3, asked for 3"):
             service.start(prepared)
-        assert service.activity == Activity(3, 5)
+        assert (service.activity.sequences, service.activity.limit) == (3, 5)
         await stream.aclose()
         await idle(service)
         await service.start(prepared).aclose()

@@ -30,6 +30,10 @@ class Meaning:
 _INVALID = Meaning(400, "invalid_request_error", "INVALID_PARAMETER_VALUE")
 _MALFORMED = Meaning(400, "invalid_request_error", "BAD_REQUEST")
 _ABSENT = Meaning(404, "invalid_request_error", "RESOURCE_DOES_NOT_EXIST")
+_UNKNOWN = Meaning(401, "invalid_request_error", "UNAUTHENTICATED")
+_FORBIDDEN = Meaning(403, "invalid_request_error", "PERMISSION_DENIED")
+_LIMITED = Meaning(429, "rate_limit_error", "RESOURCE_EXHAUSTED")
+_LATE = Meaning(504, "server_error", "DEADLINE_EXCEEDED")
 _UNAVAILABLE = Meaning(503, "server_error", "TEMPORARILY_UNAVAILABLE")
 _BROKEN = Meaning(500, "server_error", "INTERNAL_ERROR")
 
@@ -41,12 +45,17 @@ MEANINGS: dict[type[errors.MooringError], Meaning] = {
     errors.InvalidPrompt: _INVALID,
     errors.ContextExceeded: _INVALID,
     errors.UnknownModel: _ABSENT,
+    errors.Refused: _FORBIDDEN,
+    errors.Unauthenticated: _UNKNOWN,
+    errors.Forbidden: _FORBIDDEN,
+    errors.RateLimited: _LIMITED,
     errors.EngineError: _BROKEN,
     errors.RequestFailed: _BROKEN,
     errors.EngineStopped: _UNAVAILABLE,
     errors.OutOfMemory: _UNAVAILABLE,
     errors.ServerBusy: _UNAVAILABLE,
     errors.NotReady: _UNAVAILABLE,
+    errors.DeadlineExceeded: _LATE,
     errors.MooringError: _BROKEN,
     errors.SourceError: _BROKEN,
     errors.SourceNotFound: _BROKEN,
@@ -84,6 +93,7 @@ class Problem:
     code: str
     message: str
     param: str | None = None
+    retry_seconds: int | None = None
 
     def openai_body(self) -> dict[str, object]:
         """Return OpenAI's error object."""
@@ -96,15 +106,19 @@ class Problem:
         if path == "/invocations":
             body = invocation_error(self.message, self.meaning.mlflow_code)
         status = self.meaning.status
-        retry = {"retry-after": str(RETRY_SECONDS)} if status in (429, 503) else {}
-        return JSONResponse(body, status, {**(headers or {}), **retry})
+        own = {}
+        if status in (429, 503):
+            own["retry-after"] = str(self.retry_seconds or RETRY_SECONDS)
+        if status == 401:
+            own["www-authenticate"] = "Bearer"
+        return JSONResponse(body, status, {**(headers or {}), **own})
 
 
 def problem_of(error: errors.MooringError) -> Problem:
     """Say what a client may know: what broke inside is logged, not told."""
     meaning = next(MEANINGS[kind] for kind in type(error).__mro__ if kind in MEANINGS)
-    if isinstance(error, errors.InvalidInput | errors.EngineError):
-        return Problem(meaning, error.code, error.message, error.param)
+    if isinstance(error, errors.InvalidInput | errors.Refused | errors.EngineError):
+        return Problem(meaning, error.code, error.message, error.param, error.retry_seconds)
     logger.error("A request failed.", exc_info=error)
     return Problem(meaning, error.code, "The server failed. Its log says why.")
 

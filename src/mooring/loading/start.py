@@ -1,5 +1,6 @@
 """From a bundle to a running service: choose the engine, start it, put the service in front."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +12,14 @@ from mooring.service.host import ModelIdentity
 from mooring.service.text_service import TextService
 from mooring.settings import EngineSettings, ServiceLimits
 
-UNBOUNDED = ServiceLimits(max_waiting=2**20, max_rows=2**20)
+UNBOUNDED = ServiceLimits(
+    max_waiting=2**20,
+    max_waiting_tokens=2**40,
+    max_rows=2**20,
+    first_token_seconds=math.inf,
+    token_seconds=math.inf,
+    request_seconds=math.inf,
+)
 """For use inside a process, where the callers' own threads are the bound."""
 
 

@@ -1,61 +1,133 @@
-"""Which requests get in: sequences are counted from admission until the engine lets go of them."""
+"""Which requests get in: sequences and waiting prompt tokens are counted, and both are bounded."""
 
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mooring.errors import InvalidInput, ServerBusy
 
+# The bounds of what a refused client is told to wait, in seconds.
+SHORTEST_RETRY, LONGEST_RETRY = 1, 30
+_FIRST_GUESS = 2.0
+_NEWEST_SHARE = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """Sequences admitted now, and how many there may be."""
+    """Sequences admitted now and how many there may be, and prompt tokens that wait."""
 
     sequences: int
     limit: int
+    waiting_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many sequences run side by side, and how many more, with how many tokens, may wait."""
+
+    running: int
+    waiting: int
+    waiting_tokens: int
+
+    @property
+    def sequences(self) -> int:
+        """Count all that may be held at once."""
+        return self.running + self.waiting
 
 
 class Admission:
-    """Counts sequences against a limit. Used from one event loop only."""
+    """Counts what is held against its bounds. Used from one event loop only.
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    A call that finds all its places among the running ones gets in whatever its length; one that
+    would have to wait, in whole or in part, must also fit into what may wait, in tokens.
+    """
+
+    def __init__(self, bounds: Bounds, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._bounds = bounds
+        self._clock = clock
         self._admitted = 0
+        self._waiting_tokens = 0
+        self._mean_seconds = _FIRST_GUESS
 
     @property
     def activity(self) -> Activity:
         """What is admitted now."""
-        return Activity(self._admitted, self._limit)
+        return Activity(self._admitted, self._bounds.sequences, self._waiting_tokens)
 
-    def admit(self, places: int) -> "Permit":
-        """Take `places`; raise `ServerBusy`, or `InvalidInput` if there never are so many."""
-        if places > self._limit:
+    def admit(self, places: int, tokens: int = 0) -> "Permit":
+        """Take `places` for prompts of `tokens` in all.
+
+        Raises `ServerBusy`, or `InvalidInput` if there never are so many places.
+        """
+        bounds = self._bounds
+        if places > bounds.sequences:
             raise InvalidInput(
-                f"One call may ask for at most {self._limit} sequences, prompts times `n`. "
+                f"One call may ask for at most {bounds.sequences} sequences, prompts times `n`. "
                 f"Given: {places}. Send several calls."
             )
-        if self._admitted + places > self._limit:
-            raise ServerBusy(
-                f"The server holds at most {self._limit} sequences at once. Held: "
-                f"{self._admitted}, asked for {places} more. Try again shortly."
+        if self._admitted + places > bounds.sequences:
+            raise self._busy(
+                f"The server holds at most {bounds.sequences} sequences at once. Held: "
+                f"{self._admitted}, asked for {places} more.",
+                places=self._admitted + places - bounds.sequences,
+            )
+        over = max(0, min(places, self._admitted + places - bounds.running))
+        added = tokens * over // max(1, places)
+        if over > 0 and self._waiting_tokens + added > bounds.waiting_tokens:
+            raise self._busy(
+                f"At most {bounds.waiting_tokens} prompt tokens may wait at once. Waiting: "
+                f"{self._waiting_tokens}, asked for {added} more.",
+                places=over,
             )
         self._admitted += places
-        return Permit(self, places)
+        self._waiting_tokens += tokens
+        return Permit(self, places, tokens)
+
+    def wait(self, tokens: int) -> None:
+        """Count `tokens` as waiting too; only a permit calls this."""
+        self._waiting_tokens += tokens
+
+    def begin(self, tokens: int) -> None:
+        """Count `tokens` as waiting no longer; only a permit and its places call this."""
+        self._waiting_tokens -= tokens
 
     def give_back(self, places: int) -> None:
         """Free `places`; only a permit calls this."""
         self._admitted -= places
 
+    def note_held(self, since: float) -> None:
+        """Learn how long a sequence that ends now has held its place."""
+        held = self._clock() - since
+        self._mean_seconds += _NEWEST_SHARE * (held - self._mean_seconds)
+
+    def now(self) -> float:
+        """Return the clock's time in seconds."""
+        return self._clock()
+
+    def _busy(self, message: str, *, places: int) -> ServerBusy:
+        """Refuse, with the time after which `places` will have come free at the usual pace."""
+        seconds = self._mean_seconds * places / max(1, self._bounds.running)
+        retry = min(max(math.ceil(seconds), SHORTEST_RETRY), LONGEST_RETRY)
+        return ServerBusy(f"{message} Try again in {retry} s.", retry_seconds=retry)
+
 
 class Permit:
     """The places of one call, used again and again by its sequences until it is closed."""
 
-    def __init__(self, admission: Admission, places: int) -> None:
+    def __init__(self, admission: Admission, places: int, tokens: int) -> None:
         self._admission = admission
         self._spare = places
+        self._tokens = tokens
         self._closed = False
 
-    def take(self, places: int) -> None:
-        """Use places for sequences that go to the engine now."""
-        self._spare -= places
+    def take(self, tokens: int = 0) -> "Place":
+        """Use one place for a sequence, with a prompt of `tokens`, that goes to the engine now."""
+        self._spare -= 1
+        reserved = min(tokens, self._tokens)
+        self._tokens -= reserved
+        self._admission.wait(tokens - reserved)
+        return Place(self, self._admission, tokens)
 
     def release(self) -> None:
         """Free the place of one sequence that the engine has let go of."""
@@ -69,4 +141,26 @@ class Permit:
         if not self._closed:
             self._closed = True
             self._admission.give_back(self._spare)
-            self._spare = 0
+            self._admission.begin(self._tokens)
+            self._spare = self._tokens = 0
+
+
+class Place:
+    """Where one sequence is held, from when it goes to the engine until the engine lets go."""
+
+    def __init__(self, permit: Permit, admission: Admission, tokens: int) -> None:
+        self._permit = permit
+        self._admission = admission
+        self._tokens = tokens
+        self._since = admission.now()
+
+    def begin(self) -> None:
+        """Note that the sequence waits no longer; may be called again."""
+        self._admission.begin(self._tokens)
+        self._tokens = 0
+
+    def release(self) -> None:
+        """Free the place; called once."""
+        self.begin()
+        self._admission.note_held(self._since)
+        self._permit.release()

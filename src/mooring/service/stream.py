@@ -1,12 +1,12 @@
 """The answer to one text request while it grows: engine events in, pieces of text out."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
 from mooring.engines.contract import Engine
-from mooring.errors import EngineError, MooringError, RequestFailed
+from mooring.errors import DeadlineExceeded, EngineError, MooringError, RequestFailed
 from mooring.generation import (
     Event,
     Failed,
@@ -15,7 +15,9 @@ from mooring.generation import (
     Token,
     Tokenizer,
 )
+from mooring.service.admission import Place
 from mooring.service.detokenize import IncrementalText
+from mooring.service.patience import Patience
 
 EndReason = Literal["stop", "length"]
 
@@ -47,9 +49,11 @@ class Completion:
 
 
 class _Sequence:
-    def __init__(self, request: GenerationRequest, text: IncrementalText) -> None:
+    def __init__(self, request: GenerationRequest, text: IncrementalText, place: Place) -> None:
         self.request = request
         self.text = text
+        self.place = place
+        self.begun = False
         self.tokens = 0
         self.ended = False
 
@@ -58,24 +62,26 @@ class TextStream:
     """Iterates over `TextDelta` and one `TextEnd` per completion; raises if the engine fails.
 
     An iteration that fails or is cancelled cancels what still runs, as does closing it early.
-    Completions of several prompts are numbered prompt by prompt. `released` is called once per
-    sequence when the engine has let go of it. Must be used in the event loop that made it.
+    Completions of several prompts are numbered prompt by prompt. Each request has the place of
+    the same number, which is released when the engine has let go of it. Fails with
+    `DeadlineExceeded` when `patience` ends. Must be used in the event loop that made it.
     """
 
     def __init__(
         self,
         engine: Engine,
         tokenizer: Tokenizer,
-        requests: tuple[GenerationRequest, ...],
-        released: Callable[[], None],
+        requests: Sequence[GenerationRequest],
+        places: Sequence[Place],
+        patience: Patience,
     ) -> None:
         self._engine = engine
-        self._released = released
         self._sequences = [
-            _Sequence(request, IncrementalText(tokenizer, request.sampling.stop))
-            for request in requests
+            _Sequence(request, IncrementalText(tokenizer, request.sampling.stop), place)
+            for request, place in zip(requests, places, strict=True)
         ]
         self._loop = asyncio.get_running_loop()
+        self._patience = patience
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         self._pieces = self._iterate()
 
@@ -86,12 +92,13 @@ class TextStream:
 
     def submit(self) -> None:
         """Hand every sequence to the engine; on failure none is left behind."""
+        self._patience.start(self._loop, self._give_up)
         for index, sequence in enumerate(self._sequences):
             try:
                 self._engine.submit(sequence.request, self._emitter(index))
             except MooringError:
-                for _ in self._sequences[index:]:
-                    self._released()
+                for left in self._sequences[index:]:
+                    left.place.release()
                 self._cancel_running()
                 raise
 
@@ -140,9 +147,17 @@ class TextStream:
         return emit
 
     def _receive(self, index: int, event: Event) -> None:
+        sequence = self._sequences[index]
+        if not sequence.begun:
+            sequence.begun = True
+            sequence.place.begin()
         if isinstance(event, Finished | Failed):
-            self._released()
+            sequence.place.release()
+        self._patience.note_progress()
         self._events.put_nowait((index, event))
+
+    def _give_up(self, message: str) -> None:
+        self.abort(DeadlineExceeded(message))
 
     async def _iterate(self) -> AsyncGenerator[TextDelta | TextEnd]:
         try:
@@ -180,6 +195,7 @@ class TextStream:
         return pieces
 
     def _cancel_running(self) -> None:
+        self._patience.stop()
         for sequence in self._sequences:
             if not sequence.ended:
                 sequence.ended = True

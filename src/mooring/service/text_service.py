@@ -10,6 +10,7 @@ from weakref import WeakSet
 from mooring.engines.contract import Capabilities, Engine
 from mooring.errors import (
     ContextExceeded,
+    DeadlineExceeded,
     EngineError,
     InvalidInput,
     InvalidParameter,
@@ -26,7 +27,8 @@ from mooring.generation import (
     TokenIds,
     Tokenizer,
 )
-from mooring.service.admission import Activity, Admission, Permit
+from mooring.service.admission import Activity, Admission, Bounds, Permit
+from mooring.service.patience import Patience
 from mooring.service.stream import Completion, TextStream
 from mooring.settings import ServiceLimits
 from mooring.spec.prompt import PromptFormat
@@ -60,7 +62,11 @@ class TextService:
         self._prompt_format = prompt_format
         self._defaults = defaults
         self._ids = count()
-        self._admission = Admission(capabilities.max_running + self.limits.max_waiting)
+        self._admission = Admission(
+            Bounds(
+                capabilities.max_running, self.limits.max_waiting, self.limits.max_waiting_tokens
+            )
+        )
         self._streams: WeakSet[TextStream] = WeakSet()
         self._aborted: EngineError | None = None
 
@@ -72,6 +78,7 @@ class TextService:
     def sampling(self, values: Mapping[str, Any]) -> SamplingParams:
         """Return the model's defaults with `values` set; raise `InvalidParameter` by name."""
         sampling = self._defaults.update(values)
+        self._check_limits(sampling)
         limit = self.capabilities.context_length
         asked = sampling.max_tokens
         if asked is not None and asked > limit and asked != self._defaults.max_tokens:
@@ -81,6 +88,15 @@ class TextService:
             )
         return sampling
 
+    def _check_limits(self, sampling: SamplingParams) -> None:
+        for name, limit, given in (
+            ("n", self.limits.max_n, sampling.n),
+            ("stop", self.limits.max_stop, len(sampling.stop)),
+        ):
+            if given > limit:
+                what = f"`{name}`" if name == "n" else f"The number of `{name}` strings"
+                raise InvalidParameter(f"{what} must be <= {limit}. Given: {given}.", param=name)
+
     def render(self, prompt: PromptInput) -> str | None:
         """Return the exact text the model will see, or None for token ids."""
         match prompt:
@@ -88,6 +104,7 @@ class TextService:
                 _check_text(text)
                 return self._prompt_format.render_instruction(text)
             case Conversation(messages):
+                self._check_messages(len(messages))
                 return self._prompt_format.render_messages(
                     [{"role": m.role, "content": m.content} for m in messages]
                 )
@@ -125,7 +142,8 @@ class TextService:
 
     def start_all(self, prepared: Sequence[PreparedRequest]) -> TextStream:
         """Begin to generate several requests as one stream; all or none get in."""
-        permit = self._admission.admit(sum(request.sampling.n for request in prepared))
+        places = sum(request.sampling.n for request in prepared)
+        permit = self._admit(places, prepared)
         try:
             return self._begin(prepared, permit)
         finally:
@@ -138,7 +156,7 @@ class TextService:
         """
         widest = max((request.sampling.n for request in prepared), default=1)
         side_by_side = min(max(1, self.capabilities.max_running // widest), len(prepared))
-        permit = self._admission.admit(side_by_side * widest)
+        permit = self._admit(side_by_side * widest, prepared[:side_by_side])
         slots = asyncio.Semaphore(side_by_side)
 
         async def complete(request: PreparedRequest) -> list[Completion]:
@@ -146,10 +164,16 @@ class TextService:
                 return await self._begin([request], permit).collect()
 
         try:
-            async with asyncio.TaskGroup() as group:
+            async with (
+                asyncio.timeout(self.limits.request_seconds),
+                asyncio.TaskGroup() as group,
+            ):
                 tasks = [group.create_task(complete(request)) for request in prepared]
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
+        except TimeoutError:
+            seconds = self.limits.request_seconds
+            raise DeadlineExceeded(f"The answer must be whole within {seconds:g} s.") from None
         finally:
             permit.close()
         return [task.result() for task in tasks]
@@ -159,6 +183,12 @@ class TextService:
         self._aborted = error
         for stream in list(self._streams):
             stream.abort(error)
+
+    def _admit(self, places: int, prepared: Sequence[PreparedRequest]) -> Permit:
+        if self._aborted is not None:
+            raise self._aborted
+        tokens = sum(len(request.prompt_ids) * request.sampling.n for request in prepared)
+        return self._admission.admit(places, tokens)
 
     def _begin(self, prepared: Sequence[PreparedRequest], permit: Permit) -> TextStream:
         if self._aborted is not None:
@@ -172,9 +202,10 @@ class TextService:
             for request in prepared
             for index in range(request.sampling.n)
         )
-        stream = TextStream(self._engine, self._tokenizer, requests, permit.release)
+        places = [permit.take(len(request.prompt_ids)) for request in requests]
+        patience = Patience(self.limits)
+        stream = TextStream(self._engine, self._tokenizer, requests, places, patience)
         self._streams.add(stream)
-        permit.take(len(requests))
         stream.submit()
         return stream
 
@@ -190,6 +221,13 @@ class TextService:
         if not ids:
             raise InvalidPrompt("The prompt must have at least one token. Given: none.")
         return ids
+
+    def _check_messages(self, given: int) -> None:
+        limit = self.limits.max_messages
+        if given > limit:
+            raise InvalidPrompt(
+                f"`messages` must hold at most {limit} messages. Given: {given}.", param="messages"
+            )
 
     def _check_ids(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         limit = self.capabilities.vocabulary_size
