@@ -14,7 +14,7 @@ from mooring.http.errors import MEANINGS
 
 DOCS = Path(__file__).parents[1] / "docs"
 MOORING = Path(sys.executable).with_name("mooring")
-VERBS = ("plan", "package", "serve", "predict", "chat", "info", "bench")
+VERBS = ("plan", "package", "serve", "predict", "chat", "info", "bench", "key")
 COLUMNS = 100
 
 CLI_INTRODUCTION = """# The command line

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -54,6 +56,34 @@ class ServiceLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key by its SHA-256 (hexadecimal), and what its holder may have; None is no limit.
+
+    `tokens_per_minute` counts prompts and answers, `models` are names that the server serves.
+    """
+
+    name: str
+    sha256: str
+    max_concurrent: int | None = None
+    tokens_per_minute: int | None = None
+    models: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessSettings:
+    """Who may use the server; without keys, whoever reaches its port.
+
+    `allowed_hosts` are the names that it answers to, besides its own; `cors_origins` the sites
+    whose pages may use it.
+    """
+
+    keys: tuple[ApiKey, ...] = ()
+    keys_file: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSettings:
     """Where and how `mooring serve` listens; sizes in bytes, times in seconds."""
 
@@ -64,3 +94,9 @@ class ServerSettings:
     drain_seconds: float = 30.0
     engine: EngineSettings = field(default_factory=EngineSettings)
     limits: ServiceLimits = field(default_factory=ServiceLimits)
+    access: AccessSettings = field(default_factory=AccessSettings)
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return self.host in LOOPBACK_NAMES

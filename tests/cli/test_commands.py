@@ -16,7 +16,7 @@ from tests.hub_server import hub_server
 from tests.models import tiny_llama
 from tests.processes import BIN, free_port
 
-VERBS = ["plan", "package", "serve", "predict", "chat", "info"]
+VERBS = ["plan", "package", "serve", "predict", "chat", "info", "key"]
 
 
 def run(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -31,6 +31,10 @@ def serve(
     bundle = open_bundle(uri, tracking_uri=tracking_uri)
     plan = plan_of(bundle, settings.engine)
     watcher.note(plan.line())
+    if not settings.access.keys and not settings.access.keys_file and not settings.on_loopback:
+        watcher.note(
+            f"Warning: whoever reaches {settings.host} may use the model. Set --api-keys-file."
+        )
     require_fit(plan)
     identity = identity_of(bundle, settings.served_model_names)
     host = ModelHost(identity)

@@ -12,6 +12,7 @@ import mooring
 from mooring.cli.bench import bench
 from mooring.cli.chat import chat
 from mooring.cli.info import info
+from mooring.cli.key import key
 from mooring.cli.output import fail
 from mooring.cli.package import package
 from mooring.cli.plan import plan
@@ -52,7 +53,7 @@ def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for _verb in (plan, package, serve, predict, chat, info, bench):
+for _verb in (plan, package, serve, predict, chat, info, bench, key):
     app.command()(_interruptible(_verb))
 
 

@@ -57,6 +57,22 @@ def serve(
         typer.Option(min=0.1, help="Restart an engine that works this long without a step."),
     ] = 10.0,
     tracking_uri: TrackingUri = None,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(help="A key that callers must show; may be repeated. Better in its variable."),
+    ] = None,
+    api_keys_file: Annotated[
+        str | None,
+        typer.Option(help="YAML or JSON of hashed keys and their limits; read again on change."),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name to answer to; on loopback, besides its own. May be repeated."),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="A site whose pages may use the server; may be repeated."),
+    ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Write start-up lines as JSON on stderr.")
     ] = False,
@@ -69,8 +85,9 @@ def serve(
 
     mooring serve models:/demo/1 --port 9000 --served-model-name gpt-demo
     """
+    from mooring.api.keys import keys_of
     from mooring.api.serve import serve as serve_model
-    from mooring.settings import EngineSettings, ServerSettings, ServiceLimits
+    from mooring.settings import AccessSettings, EngineSettings, ServerSettings, ServiceLimits
 
     settings = ServerSettings(
         host=host,
@@ -90,6 +107,12 @@ def serve(
             prompt_lookup=prompt_lookup,
         ),
         limits=ServiceLimits(max_waiting=max_waiting),
+        access=AccessSettings(
+            keys_of(api_key or ()),
+            api_keys_file,
+            tuple(allowed_host or ()),
+            tuple(cors_origin or ()),
+        ),
     )
     code = serve_model(uri, settings, tracking_uri=tracking_uri, watcher=plain_notes(as_json=json))
     raise typer.Exit(code)

@@ -1,9 +1,12 @@
 """From a call to its answers, as every generating route needs them: whole, or begun."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from mooring.errors import MooringError
 from mooring.protocol.call import Call
+from mooring.service.callers import Caller, Reservation
 from mooring.service.stream import Completion, TextDelta, TextEnd, TextStream
 from mooring.service.text_service import PreparedRequest, TextService
 
@@ -29,25 +32,47 @@ class Begun:
     pieces: TextStream
     choices: int
     prompt_tokens: int
+    reservation: Reservation
 
 
-async def complete(service: TextService, call: Call) -> Answered:
-    """Check every prompt, then generate all answers."""
+async def complete(service: TextService, call: Call, caller: Caller) -> Answered:
+    """Check every prompt, then generate all answers.
+
+    A client that leaves before the end has used all that was reserved for it.
+    """
     prepared = await _prepare(service, call)
-    prompt_tokens = sum(len(request.prompt_ids) for request in prepared)
-    return Answered(await service.complete_all(prepared), prompt_tokens)
+    reservation = caller.reserve(_most_tokens(prepared))
+    try:
+        answered = Answered(await service.complete_all(prepared), _prompt_tokens(prepared))
+    except MooringError:
+        reservation.settle(0)
+        raise
+    reservation.settle(answered.prompt_tokens + answered.completion_tokens)
+    return answered
 
 
-async def begin(service: TextService, call: Call) -> Begun:
+async def begin(service: TextService, call: Call, caller: Caller) -> Begun:
     """Check every prompt, then generate until there is a first piece, or raise why not."""
     prepared = await _prepare(service, call)
-    pieces = service.start_all(prepared)
-    return Begun(
-        await anext(pieces),
-        pieces,
-        choices=sum(request.sampling.n for request in prepared),
-        prompt_tokens=sum(len(request.prompt_ids) for request in prepared),
-    )
+    reservation = caller.reserve(_most_tokens(prepared))
+    try:
+        pieces = service.start_all(prepared)
+        first = await anext(pieces)
+    except MooringError:
+        reservation.settle(0)
+        raise
+    choices = sum(request.sampling.n for request in prepared)
+    return Begun(first, pieces, choices, _prompt_tokens(prepared), reservation)
+
+
+def _prompt_tokens(prepared: Sequence[PreparedRequest]) -> int:
+    return sum(len(request.prompt_ids) for request in prepared)
+
+
+def _most_tokens(prepared: Sequence[PreparedRequest]) -> int:
+    """Count the prompts, and the answers at their longest."""
+    answers = sum((request.sampling.max_tokens or 0) * request.sampling.n for request in prepared)
+    return _prompt_tokens(prepared) + answers
 
 
 async def _prepare(service: TextService, call: Call) -> list[PreparedRequest]:

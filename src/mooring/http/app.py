@@ -1,12 +1,16 @@
 """The application: its routes and what surrounds them, as two lists."""
 
+from pathlib import Path
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from mooring.errors import MooringError
+from mooring.http.access import HostCheck, KeyCheck
 from mooring.http.errors import note_disconnect, report_error, report_http_error
 from mooring.http.identification import Identification
 from mooring.http.middleware import AccessLog, UnexpectedErrors
@@ -14,11 +18,14 @@ from mooring.http.openai import OpenAIRoutes
 from mooring.http.probes import ProbeRoutes
 from mooring.http.scoring import ScoringRoutes
 from mooring.service.host import ModelHost
-from mooring.settings import ServerSettings
+from mooring.service.keys import KeyRing
+from mooring.settings import LOOPBACK_NAMES, ServerSettings
+
+_SHOWN_TO_PAGES = ("x-request-id", "x-mooring-model", "retry-after")
 
 
 def create_app(host: ModelHost, settings: ServerSettings) -> Starlette:
-    """Return the ASGI application that serves `host`."""
+    """Return the ASGI application that serves `host`; raise `InvalidInput` for unusable keys."""
     openai = OpenAIRoutes(host, settings)
     scoring = ScoringRoutes(host, settings)
     probes = ProbeRoutes(host)
@@ -37,6 +44,7 @@ def create_app(host: ModelHost, settings: ServerSettings) -> Starlette:
         Middleware(Identification, label=host.identity.label),
         Middleware(AccessLog),
         Middleware(UnexpectedErrors),
+        *_access(settings),
     ]
     app = Starlette(
         routes=routes,
@@ -49,3 +57,30 @@ def create_app(host: ModelHost, settings: ServerSettings) -> Starlette:
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _access(settings: ServerSettings) -> list[Middleware]:
+    """Return what decides who gets in, in order."""
+    access = settings.access
+    origins = access.cors_origins
+    cross_origin = Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("authorization", "content-type", "x-api-key", "x-request-id"),
+        expose_headers=_SHOWN_TO_PAGES,
+    )
+    file = Path(access.keys_file) if access.keys_file else None
+    return [
+        Middleware(HostCheck, hosts=_hosts(settings), origins=origins),
+        *([cross_origin] if origins else []),
+        Middleware(KeyCheck, keys=KeyRing(access.keys, file)),
+    ]
+
+
+def _hosts(settings: ServerSettings) -> frozenset[str] | None:
+    """Return the names to answer to: on loopback its own, elsewhere all unless some are given."""
+    given = frozenset(name.strip("[]").lower() for name in settings.access.allowed_hosts)
+    if settings.on_loopback:
+        return given | LOOPBACK_NAMES
+    return given or None

@@ -49,6 +49,7 @@ MEANINGS: dict[type[errors.MooringError], Meaning] = {
     errors.Unauthenticated: _UNKNOWN,
     errors.Forbidden: _FORBIDDEN,
     errors.RateLimited: _LIMITED,
+    errors.BenchmarkFailed: _BROKEN,
     errors.EngineError: _BROKEN,
     errors.RequestFailed: _BROKEN,
     errors.EngineStopped: _UNAVAILABLE,

@@ -20,7 +20,7 @@ def record_of(scope: Scope) -> RequestRecord:
 
 
 class Identification:
-    """Adds `x-request-id` and `x-mooring-model` to every answer, and the record to the scope."""
+    """Adds `x-request-id`, `x-mooring-model` and `nosniff` to answers, the record to the scope."""
 
     def __init__(self, app: ASGIApp, label: str) -> None:
         self._app = app
@@ -45,6 +45,7 @@ class Identification:
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = record.request_id
                 headers["x-mooring-model"] = record.model
+                headers["x-content-type-options"] = "nosniff"
             await send(message)
 
         await self._app(scope, receive, send_identified)

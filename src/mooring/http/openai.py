@@ -8,6 +8,7 @@ from uuid import uuid4
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from mooring.http.access import caller_of
 from mooring.http.answering import Answered, begin, complete
 from mooring.http.bodies import JSON, read_body
 from mooring.http.disconnect import unless_client_leaves
@@ -39,7 +40,8 @@ class OpenAIRoutes:
         """Answer `GET /v1/models`; refused until the model can answer."""
         self._host.check_ready()
         identity = self._host.identity
-        names = identity.served_names
+        caller = caller_of(request.scope)
+        names = [name for name in identity.served_names if caller.may_use(name)]
         return JSONResponse(model_list([model_body(name, identity.created) for name in names]))
 
     async def model(self, request: Request) -> Response:
@@ -47,6 +49,7 @@ class OpenAIRoutes:
         self._host.check_ready()
         name = request.path_params["id"]
         self._host.check_name(name)
+        caller_of(request.scope).check_models((name,))
         return JSONResponse(model_body(name, self._host.identity.created))
 
     async def chat_completions(self, request: Request) -> Response:
@@ -64,11 +67,13 @@ class OpenAIRoutes:
         service = self._host.service
         call = parse(body)
         self._host.check_name(call.model)
+        caller = caller_of(request.scope)
+        caller.check_models((call.model,))
         head = self._head(format, call.model)
         if not call.stream:
-            answered = await unless_client_leaves(request.receive, complete(service, call))
+            answered = await unless_client_leaves(request.receive, complete(service, call, caller))
             return _whole(request, format, head, answered)
-        begun = await unless_client_leaves(request.receive, begin(service, call))
+        begun = await unless_client_leaves(request.receive, begin(service, call, caller))
         return EventStream(StreamPlan(format, head, call.include_usage), begun)
 
     def _head(self, format: AnswerFormat, model: str) -> AnswerHead:

@@ -5,6 +5,7 @@ from itertools import chain
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from mooring.http.access import caller_of
 from mooring.http.answering import complete
 from mooring.http.bodies import CSV, JSON, read_body
 from mooring.http.disconnect import unless_client_leaves
@@ -26,6 +27,8 @@ class ScoringRoutes:
         media_type, body = await read_body(request, (JSON, CSV), self._settings.max_body_bytes)
         service = self._host.service
         call = parse_csv(body) if media_type == CSV else parse_invocation(body)
-        answered = await unless_client_leaves(request.receive, complete(service, call))
+        caller = caller_of(request.scope)
+        caller.check_models(self._host.identity.served_names)
+        answered = await unless_client_leaves(request.receive, complete(service, call, caller))
         record_of(request.scope).count_tokens(answered.prompt_tokens, answered.completion_tokens)
         return JSONResponse(call.answer([c.text for c in chain(*answered.completions)]))

@@ -45,6 +45,7 @@ class EventStream(StreamingResponse):
         finally:
             await pieces.aclose()
             record.count_tokens(self._begun.prompt_tokens, pieces.completion_tokens)
+            self._begun.reservation.settle(self._begun.prompt_tokens + pieces.completion_tokens)
 
     async def _events(self) -> AsyncGenerator[bytes]:
         format, head = self._plan.format, self._plan.head

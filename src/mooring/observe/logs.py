@@ -22,6 +22,7 @@ class RequestRecord:
     method: str
     path: str
     model: str
+    key: str | None = None
     status: int = 0
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -50,6 +51,7 @@ def log_request(record: RequestRecord) -> None:
                 "status": 499 if record.client_left else record.status,
                 "ms": round(1000 * (time.monotonic() - record.started), 1),
                 "model": record.model,
+                "key": record.key,
                 "prompt_tokens": record.prompt_tokens,
                 "completion_tokens": record.completion_tokens,
             }
