@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 from mooring.errors import EngineError, InvalidInput, Refused
 from mooring.generation import SAMPLING_FIELDS, SamplingParams
 from mooring.generation.sampling import SamplingField
 from mooring.http.errors import MEANINGS
+from mooring.settings import ServerLimits, ServiceLimits
 
 DOCS = Path(__file__).parents[1] / "docs"
 MOORING = Path(sys.executable).with_name("mooring")
@@ -39,6 +41,7 @@ def main() -> None:
     pages = {
         DOCS / "cli.md": lambda _: cli_page(),
         DOCS / "parameters.md": lambda text: with_part(text, "parameters", parameter_table()),
+        DOCS / "limits.md": lambda text: with_part(text, "limits", limit_table()),
         DOCS / "serving.md": lambda text: with_part(text, "errors", error_table()),
     }
     stale = [page for page, render in pages.items() if update(page, render)]
@@ -102,6 +105,18 @@ def power_or_number(number: float) -> str:
         return f"{number:g}"
     exponent = (abs(int(number)) + 1).bit_length() - 1
     return f"-2^{exponent}" if number < 0 else f"2^{exponent} - 1"
+
+
+def limit_table() -> str:
+    """Return the table of limits, from what the settings say of each."""
+    lines = ["| limit | default | option, key and variable |", "|---|---|---|"]
+    for field in (*fields(ServiceLimits), *fields(ServerLimits)):
+        name = field.name.replace("_", "-")
+        lines.append(
+            f"| {field.metadata['meaning']} | {field.default:,.15g} "
+            f"| `--{name}`, `{name}`, `MOORING_SERVE_{field.name.upper()}` |"
+        )
+    return "\n".join(lines)
 
 
 def error_table() -> str:

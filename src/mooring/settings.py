@@ -56,6 +56,29 @@ class ServiceLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What the server takes from one connection, and how it ends; sizes in bytes, times in seconds.
+
+    A reader is given up when more than `max_buffered_events` wait for it and it takes none for a
+    second, or when it takes no byte for `stalled_seconds`.
+    """
+
+    max_body_bytes: int = _limit(1_000_000, "Largest body of a request.", low=1024)
+    body_seconds: float = _limit(10.0, "Time for a body to arrive.", low=0.1)
+    max_header_bytes: int = _limit(65_536, "Largest request line with headers.", low=1024)
+    header_seconds: float = _limit(10.0, "Time for request line and headers to arrive.", low=0.1)
+    max_connections: int = _limit(512, "Connections open at once.")
+    max_buffered_events: int = _limit(256, "Events that may wait for a slow reader.")
+    stalled_seconds: float = _limit(30.0, "Time that a reader may take nothing.", low=0.1)
+    drain_delay: float = _limit(
+        0.0, "Time after a stop signal in which new requests are still taken.", low=0
+    )
+    drain_seconds: float = _limit(
+        30.0, "Time for running requests after a stop signal and its delay.", low=0
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class ApiKey:
     """A key by its SHA-256 (hexadecimal), and what its holder may have; None is no limit.
 
@@ -85,15 +108,16 @@ class AccessSettings:
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """Where and how `mooring serve` listens; sizes in bytes, times in seconds."""
+    """Where and how `mooring serve` listens: with TLS where a certificate and its key are given."""
 
     host: str = "127.0.0.1"
     port: int = 8000
     served_model_names: tuple[str, ...] = ()
-    max_body_bytes: int = 1_000_000
-    drain_seconds: float = 30.0
+    tls_cert: str | None = None
+    tls_key: str | None = None
     engine: EngineSettings = field(default_factory=EngineSettings)
     limits: ServiceLimits = field(default_factory=ServiceLimits)
+    server: ServerLimits = field(default_factory=ServerLimits)
     access: AccessSettings = field(default_factory=AccessSettings)
 
     @property

@@ -36,21 +36,3 @@ def test_every_field_of_openai_is_said_to_be_honoured_or_refused() -> None:
     section = SERVING.read_text().partition("### Fields")[2].partition("\n#")[0]
     told = set(re.findall(r"`(\w+)`", section + PARAMETERS.read_text()))
     assert {*_ChatBody.model_fields, *_CompletionBody.model_fields} - told == set()
-
-
-def test_the_limits_are_the_servers_own() -> None:
-    from mooring.http.bodies import BODY_SECONDS
-    from mooring.http.server import MAX_HEADER_BYTES
-    from mooring.protocol.rows import MAX_MESSAGES
-
-    settings = ServerSettings()
-    limits = SERVING.read_text().partition("## Limits")[2].partition("\n#")[0]
-    for row in (
-        f"| sequences generated at once | {settings.engine.max_running} |",
-        f"| sequences that may wait | {settings.limits.max_waiting} |",
-        f"| prompts in one call | {settings.limits.max_rows} |",
-        f"| messages in one conversation | {MAX_MESSAGES} |",
-        f"| body | {settings.max_body_bytes:,} bytes, within {BODY_SECONDS:g} s |",
-        f"| request line and headers | {MAX_HEADER_BYTES:,} bytes |",
-    ):
-        assert row in limits

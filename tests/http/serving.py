@@ -16,7 +16,7 @@ from mooring.engines.echo import EchoSettings
 from mooring.http.server import ModelServer, bind
 from mooring.service.host import ModelHost, ModelIdentity
 from mooring.service.text_service import TextService
-from mooring.settings import ServerSettings
+from mooring.settings import ServerLimits, ServerSettings
 from tests.service.texts import echo_service
 
 IDENTITY = ModelIdentity(
@@ -93,7 +93,7 @@ def running_server(
     **service: Any,
 ) -> Iterator[Running]:
     """Yield a server that is ready; it is stopped, and must be idle, at the end."""
-    settings = settings or ServerSettings(port=0, drain_seconds=PATIENCE)
+    settings = settings or ServerSettings(port=0, server=ServerLimits(drain_seconds=PATIENCE))
     with echo_service(engine, limits=settings.limits, **service) as loaded:
         host = ModelHost(IDENTITY)
         server = ModelServer(host, settings)

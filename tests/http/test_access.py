@@ -15,7 +15,7 @@ from mooring.http.app import create_app
 from mooring.observe.logs import configure_logging
 from mooring.service.host import ModelHost
 from mooring.service.keys import digest_of
-from mooring.settings import AccessSettings, ApiKey, ServerSettings
+from mooring.settings import AccessSettings, ApiKey, ServerLimits, ServerSettings
 from tests.http.serving import IDENTITY, Running, running_server, wait_until
 
 TEXT = {"model": "demo", "prompt": "hi"}
@@ -159,7 +159,7 @@ def test_a_key_has_its_tokens_per_minute(guarded: Running) -> None:
 
 
 def test_a_key_has_its_requests_at_once() -> None:
-    settings = ServerSettings(access=AccessSettings(KEYS), drain_seconds=0.1)
+    settings = ServerSettings(access=AccessSettings(KEYS), server=ServerLimits(drain_seconds=0.1))
     with running_server(EchoSettings(seconds_per_token=0.02), settings) as running:
         headers = bearer("one-key")
         long = {**TEXT, "prompt": "x" * 2000, "stream": True}

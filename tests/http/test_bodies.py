@@ -3,12 +3,11 @@ import time
 
 import pytest
 
-from mooring.http import bodies
-from mooring.settings import ServerSettings
+from mooring.settings import ServerLimits, ServerSettings
 from tests.http.serving import Running, running_server
 
 HEAD = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-LIMIT = ServerSettings(port=0, max_body_bytes=1000)
+LIMIT = ServerSettings(port=0, server=ServerLimits(max_body_bytes=1000))
 
 
 def everything(connection: socket.socket) -> bytes:
@@ -90,12 +89,10 @@ def test_a_header_without_end_is_refused(echo: Running) -> None:
         assert status_of(everything(connection)) == 400
 
 
-def test_a_body_that_does_not_come_is_given_up(
-    echo: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
+def test_a_body_that_does_not_come_is_given_up() -> None:
+    settings = ServerSettings(server=ServerLimits(body_seconds=0.2))
     began = time.monotonic()
-    with echo.raw_socket() as connection:
+    with running_server(settings=settings) as running, running.raw_socket() as connection:
         connection.sendall(f'{HEAD}content-length: 50\r\n\r\n{{"model"'.encode())
         answer = everything(connection)
     assert status_of(answer) == 408

@@ -9,7 +9,7 @@ from starlette.types import Message
 
 from mooring.engines.echo import EchoSettings
 from mooring.http.disconnect import unless_client_leaves
-from mooring.settings import ServerSettings, ServiceLimits
+from mooring.settings import ServerLimits, ServerSettings, ServiceLimits
 from tests.http.serving import Running, running_server, wait_until
 
 LONG = {"model": "demo", "prompt": "x" * 3000}
@@ -60,7 +60,9 @@ def test_a_client_that_leaves_in_mid_stream_cancels_it(slow: Running) -> None:
 
 def test_a_client_that_leaves_before_its_turn_leaves_the_queue() -> None:
     engine = EchoSettings(seconds_per_token=0.02, max_running=1)
-    settings = ServerSettings(limits=ServiceLimits(max_waiting=3), drain_seconds=0.1)
+    settings = ServerSettings(
+        limits=ServiceLimits(max_waiting=3), server=ServerLimits(drain_seconds=0.1)
+    )
     with running_server(engine, settings) as running:
         with running.raw_socket() as first, running.raw_socket() as second:
             first.sendall(request_bytes("/v1/completions", LONG))

@@ -123,7 +123,7 @@ async def _ask(path: str, body: Any, fault: str) -> httpx.Response:
         host = ModelHost(IDENTITY)
         host.ready(Broken(service, fault))  # type: ignore[arg-type]
         transport = httpx.ASGITransport(create_app(host, ServerSettings()))
-        async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             response = await client.post(path, json=body, headers={"x-request-id": "r-1"})
         return response
 

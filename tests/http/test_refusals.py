@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from mooring.engines.echo import EchoSettings
-from mooring.settings import ServerSettings, ServiceLimits
+from mooring.settings import ServerLimits, ServerSettings, ServiceLimits
 from tests.http.serving import Running, running_server
 
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "hi"}]}
@@ -205,7 +205,9 @@ def test_a_wrong_method_is_refused(echo: Running, method: str, path: str, allowe
 
 def test_a_full_server_says_when_to_come_back() -> None:
     engine = EchoSettings(seconds_per_token=0.02, max_running=1)
-    settings = ServerSettings(limits=ServiceLimits(max_waiting=1), drain_seconds=0.1)
+    settings = ServerSettings(
+        limits=ServiceLimits(max_waiting=1), server=ServerLimits(drain_seconds=0.1)
+    )
     with running_server(engine, settings) as running:
         body = {**TEXT, "prompt": "x" * 2000, "stream": True}
         with running.client as client, client.stream("POST", "/v1/completions", json=body):
@@ -229,7 +231,9 @@ def test_a_full_server_says_when_to_come_back() -> None:
 
 def test_prompt_tokens_that_wait_are_bounded() -> None:
     engine = EchoSettings(seconds_per_token=0.02, max_running=1)
-    settings = ServerSettings(limits=ServiceLimits(max_waiting_tokens=50), drain_seconds=0.1)
+    settings = ServerSettings(
+        limits=ServiceLimits(max_waiting_tokens=50), server=ServerLimits(drain_seconds=0.1)
+    )
     with running_server(engine, settings) as running:
         body = {**TEXT, "prompt": "x" * 2000, "stream": True}
         with running.client as client, client.stream("POST", "/v1/completions", json=body):
@@ -246,7 +250,7 @@ def test_prompt_tokens_that_wait_are_bounded() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_first_token_that_comes_too_late_is_a_504(stream: bool) -> None:
     limits = ServiceLimits(first_token_seconds=0.1)
-    settings = ServerSettings(limits=limits, drain_seconds=0.1)
+    settings = ServerSettings(limits=limits, server=ServerLimits(drain_seconds=0.1))
     with running_server(EchoSettings(seconds_per_token=0.5), settings) as running:
         error = refused(running.post("/v1/completions", {**TEXT, "stream": stream}), 504)
         assert error == {
@@ -262,7 +266,7 @@ def test_a_first_token_that_comes_too_late_is_a_504(stream: bool) -> None:
 
 def test_a_stream_that_falls_silent_ends_with_an_error_event() -> None:
     limits = ServiceLimits(token_seconds=0.1)
-    settings = ServerSettings(limits=limits, drain_seconds=0.1)
+    settings = ServerSettings(limits=limits, server=ServerLimits(drain_seconds=0.1))
     with running_server(EchoSettings(seconds_per_token=0.5), settings) as running:
         body = {**TEXT, "prompt": [104, 105], "stream": True}
         *_, error, done, end = running.post("/v1/completions", body).text.split("\n\n")

@@ -17,7 +17,7 @@ from mooring.errors import CorruptArtifact, EngineStopped, MooringError, NotRead
 from mooring.http.server import bind, run_server
 from mooring.service.host import ModelHost
 from mooring.service.text_service import TextService
-from mooring.settings import ServerSettings
+from mooring.settings import ServerLimits, ServerSettings
 from tests.http.serving import IDENTITY, PATIENCE, Running, running_server, wait_until
 from tests.service.texts import echo_service
 
@@ -154,8 +154,45 @@ def test_draining_finishes_what_runs_and_refuses_what_comes() -> None:
             running.post("/v1/completions", {})
 
 
+def test_after_the_signal_requests_are_still_taken_for_a_while() -> None:
+    settings = ServerSettings(server=ServerLimits(drain_delay=2.0))
+    with running_server(settings=settings) as running:
+        running.server.stop()
+        wait_until(lambda: running.host.state == "leaving")
+        with running.client as client:
+            response = client.get("/ready")
+        assert (response.status_code, response.json()) == (503, {"status": "leaving"})
+        taken = running.post("/v1/completions", {"model": "demo", "prompt": "a"})
+        assert taken.json()["choices"][0]["text"] == "a"
+        wait_until(lambda: running.host.state == "draining")
+
+
+def test_what_waits_when_the_drain_begins_is_refused_at_once() -> None:
+    engine = EchoSettings(seconds_per_token=0.01, max_running=1)
+    with running_server(engine) as running:
+        refused: list[httpx.Response] = []
+
+        def ask() -> None:
+            refused.append(running.post("/v1/completions", {"model": "demo", "prompt": "a"}))
+
+        with (
+            running.client as client,
+            client.stream("POST", "/v1/completions", json={**LONG, "prompt": "x" * 200}) as answer,
+        ):
+            asking = threading.Thread(target=ask)
+            asking.start()
+            wait_until(lambda: running.service.activity.sequences == 2)
+            running.server.stop()
+            asking.join(PATIENCE)
+            assert (refused[0].status_code, refused[0].headers["retry-after"]) == (503, "2")
+            assert refused[0].json()["error"]["code"] == "not_ready"
+            text = answer.read().decode()
+        assert text.count('"text":"x"') == 200
+        assert text.endswith("data: [DONE]\n\n")
+
+
 def test_what_outlasts_the_drain_gets_an_error() -> None:
-    settings = ServerSettings(port=0, drain_seconds=0.2)
+    settings = ServerSettings(port=0, server=ServerLimits(drain_seconds=0.2))
     with running_server(EchoSettings(seconds_per_token=0.02), settings) as running:
         statuses = []
 
@@ -183,7 +220,7 @@ import sys, time
 from mooring.engines.echo import EchoSettings
 from mooring.http.server import run_server
 from mooring.service.host import ModelHost
-from mooring.settings import ServerSettings
+from mooring.settings import ServerLimits, ServerSettings
 from tests.http.serving import IDENTITY
 from tests.service.texts import echo_service
 
@@ -194,7 +231,7 @@ with echo_service(EchoSettings(seconds_per_token=0.02)) as service:
         time.sleep(load_seconds)
         return service
 
-    settings = ServerSettings(port=0, drain_seconds=drain_seconds)
+    settings = ServerSettings(port=0, server=ServerLimits(drain_seconds=drain_seconds))
     announce = lambda url: print(url, flush=True)
     code = run_server(ModelHost(IDENTITY), settings, load=load, announce=announce)
 sys.exit(code)

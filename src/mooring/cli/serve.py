@@ -1,15 +1,20 @@
 """`mooring serve`: the OpenAI API and MLflow's scoring protocol on one port."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import typer
 
+from mooring.cli.config import Config
+from mooring.cli.limits import server_limits, service_limits, with_limits
 from mooring.cli.options import TrackingUri, Uri, byte_count
 from mooring.cli.output import plain_notes
 
 
+@with_limits
 def serve(
     uri: Uri,
+    config: Config = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     served_model_name: Annotated[
@@ -47,16 +52,17 @@ def serve(
         bool,
         typer.Option(help="Guess tokens of an answer that repeats itself or its prompt."),
     ] = True,
-    max_waiting: Annotated[int, typer.Option(min=0, help="Sequences that may wait.")] = 64,
-    max_body_bytes: Annotated[int, typer.Option(min=1024, help="Largest request.")] = 1_000_000,
-    drain_seconds: Annotated[
-        float, typer.Option(min=0, help="Time for running requests after a stop signal.")
-    ] = 30.0,
     hang_seconds: Annotated[
         float,
         typer.Option(min=0.1, help="Restart an engine that works this long without a step."),
     ] = 10.0,
     tracking_uri: TrackingUri = None,
+    tls_cert: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Speak TLS with this certificate (PEM).")
+    ] = None,
+    tls_key: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The certificate's key (PEM).")
+    ] = None,
     api_key: Annotated[
         list[str] | None,
         typer.Option(help="A key that callers must show; may be repeated. Better in its variable."),
@@ -76,6 +82,8 @@ def serve(
     json: Annotated[
         bool, typer.Option("--json", help="Write start-up lines as JSON on stderr.")
     ] = False,
+    *,
+    limits: Mapping[str, Any],
 ) -> None:
     """Serve a packaged model: OpenAI's routes under /v1 and MLflow's /invocations.
 
@@ -84,17 +92,19 @@ def serve(
     mooring serve models:/demo@champion
 
     mooring serve models:/demo/1 --port 9000 --served-model-name gpt-demo
+
+    mooring serve --config mooring.yaml
     """
     from mooring.api.keys import keys_of
     from mooring.api.serve import serve as serve_model
-    from mooring.settings import AccessSettings, EngineSettings, ServerSettings, ServiceLimits
+    from mooring.settings import AccessSettings, EngineSettings, ServerSettings
 
     settings = ServerSettings(
         host=host,
         port=port,
         served_model_names=tuple(served_model_name or ()),
-        max_body_bytes=max_body_bytes,
-        drain_seconds=drain_seconds,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
         engine=EngineSettings(
             engine,
             device,
@@ -106,7 +116,8 @@ def serve(
             prefix_cache=prefix_cache,
             prompt_lookup=prompt_lookup,
         ),
-        limits=ServiceLimits(max_waiting=max_waiting),
+        limits=service_limits(limits),
+        server=server_limits(limits),
         access=AccessSettings(
             keys_of(api_key or ()),
             api_keys_file,

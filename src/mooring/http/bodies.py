@@ -6,23 +6,26 @@ from collections.abc import Collection
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from mooring.settings import ServerLimits
+
 JSON, CSV = "application/json", "text/csv"
 
-BODY_SECONDS = 10.0
 
-
-async def read_body(request: Request, types: Collection[str], limit: int) -> tuple[str, bytes]:
-    """Return media type and body of at most `limit` bytes; answers 408, 413 or 415 otherwise."""
+async def read_body(
+    request: Request, types: Collection[str], limits: ServerLimits
+) -> tuple[str, bytes]:
+    """Return media type and body within the limits; answers 408, 413 or 415 otherwise."""
+    limit, seconds = limits.max_body_bytes, limits.body_seconds
     media_type = _media_type(request, types)
     _check_encoding(request)
     length = request.headers.get("content-length", "0")
     if not length.isdigit() or int(length[:20]) > limit:
         raise _too_large(limit)
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             return media_type, await _read(request, limit)
     except TimeoutError:
-        message = f"The body must arrive within {BODY_SECONDS:g} s."
+        message = f"The body must arrive within {seconds:g} s."
         raise HTTPException(408, message, {"connection": "close"}) from None
 
 

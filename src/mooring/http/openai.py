@@ -63,7 +63,7 @@ class OpenAIRoutes:
     async def _answer(
         self, request: Request, parse: Callable[[bytes], OpenAICall], format: AnswerFormat
     ) -> Response:
-        _, body = await read_body(request, (JSON,), self._settings.max_body_bytes)
+        _, body = await read_body(request, (JSON,), self._settings.server)
         service = self._host.service
         call = parse(body)
         self._host.check_name(call.model)
@@ -74,7 +74,10 @@ class OpenAIRoutes:
             answered = await unless_client_leaves(request.receive, complete(service, call, caller))
             return _whole(request, format, head, answered)
         begun = await unless_client_leaves(request.receive, begin(service, call, caller))
-        return EventStream(StreamPlan(format, head, call.include_usage), begun)
+        plan = StreamPlan(
+            format, head, call.include_usage, self._settings.server.max_buffered_events
+        )
+        return EventStream(plan, begun)
 
     def _head(self, format: AnswerFormat, model: str) -> AnswerHead:
         return AnswerHead(

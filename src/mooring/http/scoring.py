@@ -24,7 +24,7 @@ class ScoringRoutes:
 
     async def invocations(self, request: Request) -> Response:
         """Answer `POST /invocations`: every row is checked before any is generated."""
-        media_type, body = await read_body(request, (JSON, CSV), self._settings.max_body_bytes)
+        media_type, body = await read_body(request, (JSON, CSV), self._settings.server)
         service = self._host.service
         call = parse_csv(body) if media_type == CSV else parse_invocation(body)
         caller = caller_of(request.scope)

@@ -4,23 +4,24 @@ import asyncio
 import errno
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
-from mooring.errors import MooringError
+from mooring.errors import InvalidInput, MooringError
 from mooring.http.app import create_app
+from mooring.http.connection import BoundedConnection
 from mooring.observe.logs import configure_logging
 from mooring.service.host import ModelHost
 from mooring.service.text_service import TextService
 from mooring.settings import ServerSettings
-
-MAX_HEADER_BYTES = 65_536
 
 # After the drain, how long open answers have to send their last event.
 _CLOSING_SECONDS = 3
@@ -37,12 +38,35 @@ def run_server(host: ModelHost, settings: ServerSettings, *, load: Load, announc
     `MooringError` if the port cannot be had, whatever `load` raises, and the failure of `host`.
     """
     configure_logging()
-    listener = bind(settings.host, settings.port)
-    with listener:
-        asyncio.run(ModelServer(host, settings).live(listener, load, announce))
+    check_certificate(settings)
+    server = ModelServer(host, settings)
+    with bind(settings.host, settings.port) as listener:
+        asyncio.run(server.live(listener, load, announce))
     if host.failure is not None:
         raise host.failure
     return 0
+
+
+def check_certificate(settings: ServerSettings) -> None:
+    """Raise `InvalidInput` unless certificate and key are both absent, or usable together."""
+    if settings.tls_cert is None and settings.tls_key is None:
+        return
+    if settings.tls_cert is None or settings.tls_key is None:
+        raise InvalidInput("TLS needs both a certificate and its key. Given: one of them.")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.tls_cert, settings.tls_key, password=_no_password
+        )
+    except (OSError, ValueError) as error:  # ssl's own errors are among the OSErrors
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise InvalidInput(
+            "The TLS certificate and key cannot be used: both must be PEM files that belong "
+            f"together, the key without a password. {reason}."
+        ) from None
+
+
+def _no_password() -> str:
+    raise ValueError("The key has a password")
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -78,8 +102,10 @@ class ModelServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 create_app(host, settings),
-                http="h11",
-                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+                http=cast(Any, partial(BoundedConnection, limits=settings.server)),
+                h11_max_incomplete_event_size=settings.server.max_header_bytes,
+                ssl_certfile=settings.tls_cert,
+                ssl_keyfile=settings.tls_key,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -89,7 +115,8 @@ class ModelServer(uvicorn.Server):
             )
         )
         self._host = host
-        self._drain_seconds = settings.drain_seconds
+        self._limits = settings.server
+        self._scheme = "https" if settings.tls_cert else "http"
         self._stop = asyncio.Event()
         self._signalled = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -102,11 +129,13 @@ class ModelServer(uvicorn.Server):
         try:
             while not self.started and not serving.done():
                 await asyncio.sleep(_POLL_SECONDS)
-            url = _base_url(listener)
+            url = _base_url(self._scheme, listener)
             announce(url)
             if await self._load(load):
                 announce(url)
                 await self._stop.wait()
+                self._host.leave()
+                await self._delay()
             self._host.drain()
             await self._finish_running()
         finally:
@@ -131,10 +160,15 @@ class ModelServer(uvicorn.Server):
         self._host.ready(loading.result())
         return True
 
+    async def _delay(self) -> None:
+        """Give balancers time to learn that the server leaves, unless its engine is gone."""
+        if self._host.failure is None:
+            await asyncio.sleep(self._limits.drain_delay)
+
     async def _finish_running(self) -> None:
         """Wait for running requests up to the drain time, then fail the rest."""
         assert self._loop is not None
-        deadline = self._loop.time() + self._drain_seconds
+        deadline = self._loop.time() + self._limits.drain_seconds
         while self.server_state.tasks and self._loop.time() < deadline:
             await asyncio.sleep(_POLL_SECONDS)
         self._host.abort()
@@ -180,9 +214,9 @@ def _in_daemon_thread(load: Load) -> Future[TextService]:
     return future
 
 
-def _base_url(listener: socket.socket) -> str:
+def _base_url(scheme: str, listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _why_not(error: OSError, where: str) -> str:

@@ -1,19 +1,24 @@
 """A streamed answer: server-sent events in OpenAI's order, ended by an error event or [DONE]."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from mooring.errors import MooringError
 from mooring.http.answering import Begun
+from mooring.http.connection import ABORT
 from mooring.http.disconnect import unless_client_leaves
 from mooring.http.errors import problem_of
 from mooring.http.identification import record_of
 from mooring.protocol.answers import STREAM_END, AnswerFormat, AnswerHead, Usage, event_line
 from mooring.service.stream import TextDelta, TextEnd
+
+# How long a reader may take nothing while more events than allowed wait for it.
+_BEHIND_SECONDS = 1.0
 
 _HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 
@@ -25,6 +30,7 @@ class StreamPlan:
     format: AnswerFormat
     head: AnswerHead
     include_usage: bool
+    max_buffered_events: int
 
 
 class EventStream(StreamingResponse):
@@ -33,19 +39,36 @@ class EventStream(StreamingResponse):
     def __init__(self, plan: StreamPlan, begun: Begun) -> None:
         self._plan = plan
         self._begun = begun
+        self._sent = 0
         super().__init__(self._events(), headers=_HEADERS, media_type="text/event-stream")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the whole stream."""
         record, pieces = record_of(scope), self._begun.pieces
+
+        async def send_counted(message: Message) -> None:
+            await send(message)
+            self._sent += 1
+
         try:
-            await unless_client_leaves(receive, self.stream_response(send))
+            await unless_client_leaves(
+                receive, self.stream_response(send_counted), self._reader_falls_behind()
+            )
         except ClientDisconnect:
             record.client_left = True
+            # Of no effect on a client that has gone; one that does not read is not waited for.
+            scope["state"][ABORT]()
         finally:
             await pieces.aclose()
             record.count_tokens(self._begun.prompt_tokens, pieces.completion_tokens)
             self._begun.reservation.settle(self._begun.prompt_tokens + pieces.completion_tokens)
+
+    async def _reader_falls_behind(self) -> None:
+        """Return once the client takes nothing while too many events wait for it."""
+        sent = -1
+        while sent < self._sent or self._begun.pieces.buffered <= self._plan.max_buffered_events:
+            sent = self._sent
+            await asyncio.sleep(_BEHIND_SECONDS)
 
     async def _events(self) -> AsyncGenerator[bytes]:
         format, head = self._plan.format, self._plan.head

@@ -7,7 +7,10 @@ from typing import Literal
 from mooring.errors import EngineStopped, NotReady, UnknownModel
 from mooring.service.text_service import TextService
 
-State = Literal["starting", "ready", "restarting", "draining"]
+State = Literal["starting", "ready", "restarting", "leaving", "draining"]
+
+
+_ENDING = "The server is ending. Try another replica, or again shortly."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class ModelHost:
         self.failure: EngineStopped | None = None
         self._service: TextService | None = None
         self._restarting = False
+        self._leaving = False
         self._draining = False
         self._when_failed: Callable[[], None] | None = None
 
@@ -52,15 +56,23 @@ class ModelHost:
             return "draining"
         if self._service is None:
             return "starting"
-        return "restarting" if self._restarting else "ready"
+        if self._restarting:
+            return "restarting"
+        return "leaving" if self._leaving else "ready"
 
     def ready(self, service: TextService) -> None:
         """Open for requests, unless the end has begun."""
         self._service = service
 
+    def leave(self) -> None:
+        """Say that the end is near, so that no more is sent here; what comes is still taken."""
+        self._leaving = True
+
     def drain(self) -> None:
-        """Let nothing more in; what runs may finish."""
+        """Let nothing more in: what runs may finish, what waits fails with `NotReady` now."""
         self._draining = True
+        if self._service is not None:
+            self._service.refuse_waiting(NotReady(_ENDING))
 
     def engine_restarting(self) -> None:
         """Let nothing in until the engine is back; what is in goes on then."""
@@ -97,7 +109,7 @@ class ModelHost:
         """Raise `NotReady` unless requests are taken."""
         state = self.state
         if state == "draining":
-            raise NotReady("The server is ending. Try another replica, or again shortly.")
+            raise NotReady(_ENDING)
         if state == "starting":
             raise NotReady("The model is loading. Try again shortly.")
         if state == "restarting":

@@ -64,7 +64,8 @@ class TextStream:
     An iteration that fails or is cancelled cancels what still runs, as does closing it early.
     Completions of several prompts are numbered prompt by prompt. Each request has the place of
     the same number, which is released when the engine has let go of it. Fails with
-    `DeadlineExceeded` when `patience` ends. Must be used in the event loop that made it.
+    `DeadlineExceeded` when `patience` ends. `number` is its place among all streams. Must be used
+    in the event loop that made it.
     """
 
     def __init__(
@@ -74,7 +75,10 @@ class TextStream:
         requests: Sequence[GenerationRequest],
         places: Sequence[Place],
         patience: Patience,
+        *,
+        number: int,
     ) -> None:
+        self.number = number
         self._engine = engine
         self._sequences = [
             _Sequence(request, IncrementalText(tokenizer, request.sampling.stop), place)
@@ -89,6 +93,26 @@ class TextStream:
     def completion_tokens(self) -> int:
         """Count the tokens generated so far, of all completions."""
         return sum(sequence.tokens for sequence in self._sequences)
+
+    @property
+    def buffered(self) -> int:
+        """Count what the engine has sent and nobody has taken yet."""
+        return self._events.qsize()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the engine has sent anything."""
+        return any(sequence.begun for sequence in self._sequences)
+
+    @property
+    def ended(self) -> bool:
+        """Whether all sequences have ended, or were given up."""
+        return all(sequence.ended for sequence in self._sequences)
+
+    @property
+    def width(self) -> int:
+        """Count the sequences."""
+        return len(self._sequences)
 
     def submit(self) -> None:
         """Hand every sequence to the engine; on failure none is left behind."""

@@ -61,7 +61,7 @@ class TextService:
         self._tokenizer = tokenizer
         self._prompt_format = prompt_format
         self._defaults = defaults
-        self._ids = count()
+        self._ids, self._numbers = count(), count()
         self._admission = Admission(
             Bounds(
                 capabilities.max_running, self.limits.max_waiting, self.limits.max_waiting_tokens
@@ -178,6 +178,19 @@ class TextService:
             permit.close()
         return [task.result() for task in tasks]
 
+    def refuse_waiting(self, error: EngineError) -> None:
+        """End with `error` what has not begun, but for as many as run side by side.
+
+        Engines begin in the order of submission, so the first of those that have sent nothing yet
+        may well be running.
+        """
+        room = self.capabilities.max_running
+        live = [stream for stream in self._streams if not stream.ended]
+        for stream in sorted(live, key=lambda s: (not s.begun, s.number)):
+            if not stream.begun and room < stream.width:
+                stream.abort(error)
+            room -= stream.width
+
     def abort(self, error: EngineError) -> None:
         """End what runs, and whatever begins later, with `error`."""
         self._aborted = error
@@ -204,7 +217,9 @@ class TextService:
         )
         places = [permit.take(len(request.prompt_ids)) for request in requests]
         patience = Patience(self.limits)
-        stream = TextStream(self._engine, self._tokenizer, requests, places, patience)
+        stream = TextStream(
+            self._engine, self._tokenizer, requests, places, patience, number=next(self._numbers)
+        )
         self._streams.add(stream)
         stream.submit()
         return stream
