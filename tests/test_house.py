@@ -36,7 +36,8 @@ MAY_IMPORT = {
         "demo", "mooring",
     },
     "loading": {
-        "errors", "settings", "registry", "generation", "spec", "protocol", "engines", "service",
+        "errors", "settings", "registry", "machine", "generation", "spec", "protocol", "engines",
+        "service", "mooring",
     },
     "demo": {"errors", "spec", "generation"},
     "bench": {"errors", "generation", "engines"},

@@ -30,6 +30,7 @@
       + EngineError                 generation failed
         - RequestFailed             this request only
         - EngineStopped             the engine is gone                         (retry)
+        - EngineDisagrees           other tokens than the model's golden ones
         - ServerBusy                no free slot                               (retry)
         - NotReady                  the model is loading or the server ending  (retry)
         - DeadlineExceeded          it took longer than it may                 (retry)
@@ -232,6 +233,12 @@ class OutOfMemory(EngineError):
 
     code = "out_of_memory"
     retryable = True
+
+
+class EngineDisagrees(EngineError):
+    """The engine gives other tokens than plain transformers did when the model was packaged."""
+
+    code = "engine_disagrees"
 
 
 class ServerBusy(EngineError):

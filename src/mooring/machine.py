@@ -1,6 +1,7 @@
 """Reads what this machine has: memory (as the container allows), GPUs, disk, kind of CPU."""
 
 import os
+import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -63,6 +64,15 @@ def read_memory() -> tuple[int, int]:
 def has_native_bfloat16() -> bool:
     """Say whether this CPU computes in bfloat16 itself."""
     return names_bfloat16(_text(Path("/proc/cpuinfo")))
+
+
+def cpu_name() -> str:
+    """Return what this CPU calls itself, or an empty text."""
+    for line in _text(Path("/proc/cpuinfo")).splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.processor()
 
 
 def container_memory(control_groups: Path, membership: Path) -> tuple[int | None, int]:

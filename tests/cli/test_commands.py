@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 
 import mooring
+from mooring.api.package import PackagedModel
+from mooring.loading.bundle import open_bundle
+from mooring.spec.manifest import MANIFEST_PATH
 from tests.conftest import Store
 from tests.hub_server import hub_server
 from tests.models import tiny_llama
 from tests.processes import BIN, free_port
 
-VERBS = ["plan", "package", "serve", "predict", "chat", "info", "key"]
+VERBS = ["plan", "package", "serve", "predict", "chat", "info", "verify", "key"]
 
 
 def run(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -246,3 +249,29 @@ def test_input_that_is_not_utf8_is_said_in_one_line() -> None:
     assert ran.returncode == 2
     assert b"The prompt must be valid Unicode." in ran.stderr
     assert b"Traceback" not in ran.stderr
+
+
+def test_verify_compares_an_engine_with_golden_tokens(store: Store, llama: Path) -> None:
+    place = ["--experiment", store.experiment, "--tracking-uri", store.tracking_uri]
+    packaged = run("package", llama, "--name", "golden-llama", "--prompt", "plain", *place)
+    assert packaged.returncode == 0, packaged.stderr
+    uri, *where = "models:/golden-llama/1", "--tracking-uri", store.tracking_uri
+    shown = run("verify", uri, "--dtype", "float32", "--hashes", *where)
+    assert shown.returncode == 0, shown.stderr
+    assert "64, by transformers in float32" in shown.stdout
+    told = json.loads(run("verify", uri, "--dtype", "float32", "--json", *where).stdout)
+    assert (told["agrees"], told["tokens"], told["partings"]) == (True, 64, [])
+    manifest = open_bundle(uri, tracking_uri=store.tracking_uri).folder / MANIFEST_PATH
+    content = json.loads(manifest.read_text())
+    content["golden"]["answers"][0]["steps"][3]["top"][0][0] = 7
+    manifest.write_text(json.dumps(content))
+    wrong = run("verify", uri, "--dtype", "float32", "--json", *where)
+    assert wrong.returncode == 1
+    told = json.loads(wrong.stdout)
+    assert told["agrees"] is False
+    assert (told["partings"][0]["position"], told["partings"][0]["expected_id"]) == (3, 7)
+    assert "Where they part" in run("verify", uri, "--dtype", "float32", *where).stdout
+
+
+def test_verify_needs_golden_tokens(demo: PackagedModel) -> None:
+    assert "Package it again with --golden" in failed("verify", demo.uri, code=2)

@@ -96,7 +96,7 @@ def test_a_flipped_byte_is_found_at_once_in_small_files_and_on_request_in_large(
         ("", "is damaged"),
         ("{}", "is damaged"),
         ("[1]", "is damaged"),
-        (json.dumps({"version": 2, "new": 1}), "version <= 1. Given: 2. Upgrade Mooring"),
+        (json.dumps({"version": 3, "new": 1}), "version <= 2. Given: 3. Upgrade Mooring"),
     ],
 )
 def test_what_cannot_be_read_is_said(tmp_path: Path, text: str | None, said: str) -> None:
@@ -104,3 +104,12 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, text: str | None, said: str
         (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(CorruptArtifact, match=said):
         Manifest.read(tmp_path / "manifest.json")
+
+
+def test_reads_the_first_version_which_has_no_golden_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    make(tmp_path / "snapshot").write(path)
+    content = json.loads(path.read_text())
+    del content["golden"]
+    path.write_text(json.dumps(content | {"version": 1}))
+    assert Manifest.read(path).golden is None

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import mooring
+from mooring.api.golden import golden_answers
 from mooring.api.smoke_test import smoke_test
 from mooring.api.watching import Silent, Watcher
-from mooring.errors import BrokenSource
+from mooring.errors import BrokenSource, MissingDependency, NotEnoughMemory
+from mooring.generation import Golden
 from mooring.machine import read_machine
 from mooring.packaging.artifact import ArtifactPlan
 from mooring.packaging.default_choice import choose_defaults
@@ -22,6 +24,7 @@ from mooring.packaging.snapshot import Snapshot, fetch_snapshot
 from mooring.spec.facts import ModelFacts
 from mooring.spec.manifest import Manifest, SnapshotFile, sha256_of
 from mooring.spec.model_spec import ModelSpec
+from mooring.spec.prompt import PromptFormat
 
 if TYPE_CHECKING:
     from mlflow.models.model import ModelInfo
@@ -31,12 +34,14 @@ if TYPE_CHECKING:
 class PackageOptions:
     """How to package: what MLflow is told of inputs, how weights come into a local store.
 
-    `smoke_test` generates a few tokens from the finished artifact before it is published.
+    `smoke_test` generates a few tokens from the finished artifact before it is published; `golden`
+    keeps a few greedy tokens of plain transformers in it, which engines must agree with.
     """
 
     signature: Literal["open", "columns"] = "open"
     weights: Literal["share", "copy"] = "share"
     smoke_test: bool = False
+    golden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,8 @@ def package(
 ) -> PackagedModel:
     """Package `spec` as one MLflow model, register it as `name` and return where it is.
 
-    Nothing is generated unless `options.smoke_test` asks for it, and nothing is left behind if a
-    step fails. Raises a `MooringError` that says what to do.
+    Nothing is generated unless `options` ask for a smoke test or golden tokens, and nothing is
+    left behind if a step fails. Raises a `MooringError` that says what to do.
 
     >>> mooring.package(mooring.ModelSpec(source="demo"), name="demo", alias="champion")
     """
@@ -169,6 +174,7 @@ class _Packaging:
         context_length = facts.context_length or UNSTATED_CONTEXT
         prompt = choose_prompt_format(snapshot.path, self._spec)
         defaults = choose_defaults(snapshot.path, self._spec, context_length)
+        golden = self._make_golden(snapshot, prompt, context_length)
         requirements = find_requirements(snapshot, facts, self._spec.requirements)
         return Manifest(
             mooring_version=mooring.__version__,
@@ -181,7 +187,23 @@ class _Packaging:
             trust_remote_code=self._spec.trust_remote_code,
             requirements=requirements,
             files=self._hash_files(snapshot),
+            golden=golden,
         )
+
+    def _make_golden(
+        self, snapshot: Snapshot, prompt: PromptFormat, context_length: int
+    ) -> Golden | None:
+        if not self._options.golden:
+            return None
+        self._watcher.stage("Asking plain transformers for golden tokens")
+        try:
+            return golden_answers(
+                snapshot.path, prompt,
+                context_length=context_length, trust_remote_code=self._spec.trust_remote_code,
+            )  # fmt: skip
+        except (BrokenSource, MissingDependency, NotEnoughMemory) as error:
+            self._watcher.note(f"Without golden tokens: {error.message}")
+            return None
 
     def _hash_files(self, snapshot: Snapshot) -> tuple[SnapshotFile, ...]:
         sizes = {name: (snapshot.path / name).stat().st_size for name in snapshot.files}

@@ -18,6 +18,7 @@ from mooring.cli.package import package
 from mooring.cli.plan import plan
 from mooring.cli.predict import predict
 from mooring.cli.serve import serve
+from mooring.cli.verify import verify
 from mooring.errors import EngineStopped, InvalidInput, MooringError
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_ENGINE_DIED, EXIT_INTERRUPTED = 1, 2, 70, 130
@@ -53,7 +54,7 @@ def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for _verb in (plan, package, serve, predict, chat, info, bench, key):
+for _verb in (plan, package, serve, predict, chat, info, verify, bench, key):
     app.command()(_interruptible(_verb))
 
 

@@ -53,6 +53,13 @@ def package(
     smoke_test: Annotated[
         bool, typer.Option("--smoke-test", help="Generate a few tokens before publishing.")
     ] = False,
+    golden: Annotated[
+        bool,
+        typer.Option(
+            "--golden/--no-golden",
+            help="Keep a few tokens of plain transformers that engines must agree with.",
+        ),
+    ] = True,
     tracking_uri: TrackingUri = None,
     json: Json = False,
 ) -> None:
@@ -88,7 +95,7 @@ def package(
             tags=named_texts(tag, "--tag"),
             experiment=experiment,
             tracking_uri=tracking_uri,
-            options=PackageOptions(signature, weights, smoke_test),
+            options=PackageOptions(signature, weights, smoke_test, golden),
             watcher=watcher,
         )
     if json:

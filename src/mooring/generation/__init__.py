@@ -1,6 +1,7 @@
 """What we mean: the words that protocol, service and engines share."""
 
 from mooring.generation.events import Event, Failed, Finished, FinishReason, Token
+from mooring.generation.golden import Golden, GoldenAnswer, GoldenStep
 from mooring.generation.requests import (
     Conversation,
     GenerationRequest,
@@ -22,6 +23,9 @@ __all__ = [
     "FinishReason",
     "Finished",
     "GenerationRequest",
+    "Golden",
+    "GoldenAnswer",
+    "GoldenStep",
     "Instruction",
     "Message",
     "PromptInput",

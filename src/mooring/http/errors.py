@@ -54,6 +54,7 @@ MEANINGS: dict[type[errors.MooringError], Meaning] = {
     errors.RequestFailed: _BROKEN,
     errors.EngineStopped: _UNAVAILABLE,
     errors.OutOfMemory: _UNAVAILABLE,
+    errors.EngineDisagrees: _BROKEN,
     errors.ServerBusy: _UNAVAILABLE,
     errors.NotReady: _UNAVAILABLE,
     errors.DeadlineExceeded: _LATE,

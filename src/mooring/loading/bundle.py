@@ -15,7 +15,8 @@ from mooring.spec.manifest import MANIFEST_PATH, SNAPSHOT_FOLDER, Manifest
 if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-CACHE_FOLDER = Path("~/.cache/mooring/bundles").expanduser()
+# `Path.expanduser` raises where there is no home.
+CACHE_FOLDER = Path(os.path.expanduser("~/.cache/mooring/bundles"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,22 @@
 """From a bundle to a running service: choose the engine, start it, put the service in front."""
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mooring.engines.contract import Engine, EngineObserver
+from mooring.engines.contract import Capabilities, Engine, EngineObserver
 from mooring.engines.description import EngineDescription, make_engine
+from mooring.errors import EngineStopped, MooringError
 from mooring.loading.bundle import Bundle
+from mooring.loading.choice import candidates
 from mooring.loading.tokenizer import TransformersTokenizer
+from mooring.loading.verdicts import require_agreement
 from mooring.service.host import ModelIdentity
 from mooring.service.text_service import TextService
 from mooring.settings import EngineSettings, ServiceLimits
+
+logger = logging.getLogger(__name__)
 
 UNBOUNDED = ServiceLimits(
     max_waiting=2**20,
@@ -41,13 +47,15 @@ def start_service(
     """Load the model and return its service; blocks until it can answer.
 
     The engine runs in a thread of this process; with an `observer`, in a supervised child process.
+    `auto` takes the fastest engine that starts and agrees with the model's golden tokens. Raises
+    `EngineDisagrees` if none does.
     """
     manifest = bundle.manifest
-    engine = engine_of(bundle, settings or EngineSettings(), observer)
     tokenizer = TransformersTokenizer(bundle.snapshot, trust_remote_code=manifest.trust_remote_code)
+    engine, capabilities = start_engine(bundle, settings or EngineSettings(), observer)
     service = TextService(
         engine=engine,
-        capabilities=engine.start(),
+        capabilities=capabilities,
         tokenizer=tokenizer,
         prompt_format=manifest.prompt,
         defaults=manifest.sampling,
@@ -65,6 +73,59 @@ def identity_of(bundle: Bundle, served_names: tuple[str, ...] = ()) -> ModelIden
         created=bundle.created,
         served_names=tuple(dict.fromkeys((*served_names, bundle.name))),
     )
+
+
+def start_engine(
+    bundle: Bundle, settings: EngineSettings, observer: EngineObserver | None = None
+) -> tuple[Engine, Capabilities]:
+    """Start the first engine of those that may serve `bundle` which starts and agrees."""
+    *others, last = candidates(bundle, settings)
+    for choice in others:
+        try:
+            return _start_agreeing(bundle, choice, observer)
+        except MooringError as error:
+            logger.warning("The %s engine is passed over: %s", choice.name, error.message)
+    return _start_agreeing(bundle, last, observer)
+
+
+def _start_agreeing(
+    bundle: Bundle, settings: EngineSettings, observer: EngineObserver | None
+) -> tuple[Engine, Capabilities]:
+    told = None if observer is None else _OnceChosen(observer)
+    engine = engine_of(bundle, settings, told)
+    try:
+        capabilities = engine.start()
+        require_agreement(engine, capabilities, bundle)
+    except BaseException:
+        engine.close()
+        raise
+    if told is not None:
+        told.chosen = True
+    logger.info("The %s engine serves this model.", capabilities.name)
+    return engine, capabilities
+
+
+class _OnceChosen:
+    """Tells an observer how an engine fares only once it serves: others may fail in silence."""
+
+    def __init__(self, observer: EngineObserver) -> None:
+        self.chosen = False
+        self._observer = observer
+
+    def engine_restarting(self) -> None:
+        """Pass it on."""
+        if self.chosen:
+            self._observer.engine_restarting()
+
+    def engine_restarted(self) -> None:
+        """Pass it on."""
+        if self.chosen:
+            self._observer.engine_restarted()
+
+    def engine_failed(self, error: EngineStopped) -> None:
+        """Pass it on."""
+        if self.chosen:
+            self._observer.engine_failed(error)
 
 
 def engine_of(

@@ -8,11 +8,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mooring.errors import CorruptArtifact
-from mooring.generation.sampling import SamplingParams
+from mooring.generation import Golden, SamplingParams
 from mooring.spec.facts import ModelFacts
 from mooring.spec.prompt import PromptFormat
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 MANIFEST_PATH = "artifacts/manifest.json"
 SNAPSHOT_FOLDER = "artifacts/snapshot"
 
@@ -42,7 +42,10 @@ class SnapshotFile(_Frozen):
 
 
 class Manifest(_Frozen):
-    """Everything that loading needs to know, so that it reads no config of the model itself."""
+    """Everything that loading needs to know, so that it reads no config of the model itself.
+
+    `golden` is what engines must agree with before they serve; None where it was not made.
+    """
 
     version: int = MANIFEST_VERSION
     mooring_version: str
@@ -55,6 +58,7 @@ class Manifest(_Frozen):
     trust_remote_code: bool
     requirements: tuple[str, ...]
     files: tuple[SnapshotFile, ...]
+    golden: Golden | None = None
 
     @property
     def sampling(self) -> SamplingParams:

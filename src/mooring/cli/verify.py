@@ -1,0 +1,87 @@
+"""`mooring verify`: does an engine give the tokens that the model gave when it was packaged?"""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from mooring.cli.options import Json, TrackingUri, Uri
+from mooring.cli.output import out, show_json, show_table, watching
+
+if TYPE_CHECKING:
+    from mooring.api.verify import Verification
+
+EXIT_DISAGREES = 1
+
+
+def verify(
+    uri: Uri,
+    engine: Annotated[
+        Literal["auto", "transformers"], typer.Option(help="The engine to compare.")
+    ] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where the model runs.")
+    ] = "auto",
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Precision; what the artifact says if not given."),
+    ] = None,
+    hashes: Annotated[
+        bool, typer.Option("--hashes", help="First compare every byte with the manifest.")
+    ] = False,
+    tracking_uri: TrackingUri = None,
+    json: Json = False,
+) -> None:
+    """Compare an engine with the model's golden tokens; exit with 1 if it gives others.
+
+    [bold]Examples[/]
+
+    mooring verify models:/demo@champion
+
+    mooring verify models:/demo@champion --engine transformers --dtype float32 --json
+    """
+    from mooring.api.verify import verify as compare
+    from mooring.settings import EngineSettings
+
+    with watching() as watcher:
+        watcher.stage("Comparing")
+        found = compare(
+            uri,
+            engine=EngineSettings(engine, device, dtype),
+            tracking_uri=tracking_uri,
+            verify_hashes=hashes,
+        )
+    if json:
+        show_json(found.to_dict())
+    else:
+        _show(found)
+    if not found.agrees:
+        raise typer.Exit(EXIT_DISAGREES)
+
+
+def _show(found: "Verification") -> None:
+    rows = {
+        "engine": f"{found.engine} {found.engine_version} in {found.precision} on {found.device}",
+        "golden tokens": f"{found.tokens}, by transformers in {found.golden_precision}",
+        "tolerance": f"{found.tolerance:g} spreads of the logits",
+        "other tokens": f"{len(found.partings)}, of which tolerated: "
+        f"{sum(parting.tolerated for parting in found.partings)}",
+        "agrees": "yes" if found.agrees else "no: it does not serve this model",
+    }
+    show_table(found.uri, rows)
+    if not found.partings:
+        return
+    table = Table(title="Where they part", title_justify="left")
+    for column in ("answer", "position", "after", "expected", "given", "gap", "tolerated"):
+        table.add_column(column, overflow="fold")
+    for parting in found.partings:
+        table.add_row(
+            str(parting.answer),
+            str(parting.position),
+            repr(parting.after[-40:]),
+            f"{parting.expected!r} ({parting.expected_id})",
+            "nothing" if parting.given_id is None else f"{parting.given!r} ({parting.given_id})",
+            "not among the best" if parting.gap is None else f"{parting.gap:.4f}",
+            "yes" if parting.tolerated else "no",
+        )
+    out.print(table)

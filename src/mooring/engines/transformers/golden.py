@@ -1,0 +1,116 @@
+"""Makes golden answers: greedy tokens of a snapshot by plain transformers, in full precision."""
+
+import math
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from mooring.engines.transformers.loader import (
+    MODEL_ERRORS,
+    errors_named,
+    load_model,
+    transformers_version,
+)
+from mooring.engines.transformers.weights import read_weights
+from mooring.errors import NotEnoughMemory
+from mooring.generation import Golden, GoldenAnswer, GoldenStep
+from mooring.machine import read_memory
+from mooring.settings import EngineSettings
+
+STEPS, KEPT = 16, 8
+
+_RULED_OUT = -1e9
+_SHARE_FOR_WEIGHTS = 0.8
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def make_golden(
+    snapshot: Path,
+    prompts: Sequence[Sequence[int]],
+    *,
+    trust_remote_code: bool,
+) -> Golden:
+    """Answer each prompt of token ids greedily and alone with `STEPS` tokens, past end tokens.
+
+    In float32 on the CPU; in the stored precision where that does not fit into memory. Raises what
+    loading raises, and `NotEnoughMemory` if neither fits.
+    """
+    precision = _precision(snapshot)
+    loaded = load_model(
+        snapshot,
+        EngineSettings(device="cpu", dtype=None),
+        dtype=precision,
+        trust_remote_code=trust_remote_code,
+    )
+    with errors_named(snapshot):
+        answers = tuple(
+            GoldenAnswer(tuple(prompt), _steps(loaded.model, prompt, loaded.vocabulary_size))
+            for prompt in prompts
+        )
+    return Golden(loaded.precision, transformers_version(), answers)
+
+
+def _precision(snapshot: Path) -> str:
+    weights = read_weights(snapshot)
+    free = read_memory()[1] * _SHARE_FOR_WEIGHTS
+    for precision in ("float32", weights.dtype):
+        if weights.parameters * _BYTES.get(precision, 2) <= free:
+            return precision
+    raise NotEnoughMemory(
+        f"Golden tokens need memory for {weights.parameters:,} parameters. Free: {free:.0f} bytes. "
+        "Package on a larger machine, or with --no-golden."
+    )
+
+
+def _steps(model: Any, prompt: Sequence[int], vocabulary_size: int) -> tuple[GoldenStep, ...]:
+    """Return the steps up to the first whose logits are no numbers, which no engine can match."""
+    try:
+        logits = _generated(model, prompt)
+    except MODEL_ERRORS:  # code from before transformers' caches cannot be generated with
+        logits = _recomputed(model, prompt, vocabulary_size)
+    steps = (_step(row[:vocabulary_size]) for row in logits)
+    return tuple(takewhile(lambda step: step.top and math.isfinite(step.spread), steps))
+
+
+def _generated(model: Any, prompt: Sequence[int]) -> list[Any]:
+    """Return the logits of each step of `generate`, by nothing but its greedy choice."""
+    import torch
+    from transformers import GenerationConfig
+
+    plain = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=STEPS,
+        use_cache=True,
+        pad_token_id=0,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    model.generation_config = plain
+    ids = torch.tensor([list(prompt)])
+    with torch.inference_mode():
+        output = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=plain)
+    return [logits[0] for logits in output.logits]
+
+
+def _recomputed(model: Any, prompt: Sequence[int], vocabulary_size: int) -> list[Any]:
+    """Return the logits of each greedy step, reading all tokens again for each."""
+    import torch
+
+    ids, logits = list(prompt), []
+    with torch.inference_mode():
+        for _ in range(STEPS):
+            logits.append(model(input_ids=torch.tensor([ids])).logits[0, -1])
+            ids.append(int(logits[-1][:vocabulary_size].argmax()))
+    return logits
+
+
+def _step(logits: Any) -> GoldenStep:
+    """Return the best tokens; ones that the model itself rules out count for nothing."""
+    logits = logits.double()
+    best = logits.log_softmax(-1).topk(min(KEPT, len(logits)))
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return GoldenStep(
+        top=tuple((token_id, round(value, 4)) for token_id, value in pairs if value > _RULED_OUT),
+        spread=round(float(logits[logits > _RULED_OUT].std(correction=0)), 4),
+    )
