@@ -21,7 +21,7 @@ class EngineSettings:
     With `prompt_lookup` a sequence that runs alone may get several tokens a step, where it repeats.
     """
 
-    name: Literal["auto", "transformers", "echo"] = "auto"
+    name: Literal["auto", "transformers", "openvino", "echo"] = "auto"
     device: Device = "auto"
     dtype: Dtype | None = None
     context_length: int | None = None

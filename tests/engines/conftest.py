@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -9,13 +10,17 @@ import torch
 from mooring.engines.contract import Engine
 from mooring.engines.description import EngineDescription
 from mooring.engines.echo import EchoEngine, EchoSettings
+from mooring.engines.openvino import ConvertedModel, OpenVINOEngine
 from mooring.engines.process import ProcessEngine
 from mooring.engines.transformers import TransformersEngine
 from mooring.settings import EngineSettings
 from tests import models
 
+DATA = Path(__file__).parent.parent / "data"
+
 SnapshotOf = Callable[[str], Path]
 EngineOf = Callable[..., Engine]
+ConvertedOf = Callable[..., ConvertedModel]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,6 +40,28 @@ def snapshot_of(tmp_path_factory: pytest.TempPathFactory) -> SnapshotOf:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def converted_of(tmp_path_factory: pytest.TempPathFactory) -> ConvertedOf:
+    """Return a family of `tests.models` in OpenVINO's format: `llama` or `mpt`."""
+    folder = tmp_path_factory.mktemp("converted")
+
+    def unpack(family: str, *, paged: bool = True) -> ConvertedModel:
+        path = folder / family
+        if not path.exists():
+            with ZipFile(DATA / f"{family}_openvino.zip") as archive:
+                archive.extractall(path)
+        return ConvertedModel(
+            path,
+            paged,
+            vocabulary_size=models.VOCABULARY_SIZE,
+            context_length=models.CONTEXT_LENGTH,
+            cache_values_per_token=128,
+            end_token_ids=(models.END,),
+        )
+
+    return unpack
 
 
 @pytest.fixture
@@ -70,8 +97,10 @@ def transformers_engine(snapshot_of: SnapshotOf) -> Iterator[EngineOf]:
         engine.close()
 
 
-@pytest.fixture(params=["echo", "transformers", "process"])
-def engine_of(request: pytest.FixtureRequest, snapshot_of: SnapshotOf) -> Iterator[EngineOf]:
+@pytest.fixture(params=["echo", "transformers", "openvino", "process"])
+def engine_of(
+    request: pytest.FixtureRequest, snapshot_of: SnapshotOf, converted_of: ConvertedOf
+) -> Iterator[EngineOf]:
     """Make an engine of each kind, not yet started; close it at the end."""
     made: list[Engine] = []
 
@@ -86,6 +115,11 @@ def engine_of(request: pytest.FixtureRequest, snapshot_of: SnapshotOf) -> Iterat
                     settings=EngineSettings("echo", max_running=max_running),
                     seconds_per_token=0.001,
                 )
+            )
+        elif request.param == "openvino":
+            engine = OpenVINOEngine(
+                converted_of("llama"),
+                EngineSettings("openvino", dtype="float32", max_running=max_running),
             )
         elif request.param == "echo":
             engine = EchoEngine(

@@ -21,7 +21,9 @@ from tests.engines.driving import Answer, ask, engine_threads
 from tests.models import CONTEXT_LENGTH, VOCABULARY_SIZE
 
 # What is seen step by step only where no pipe lies between.
-in_this_process = pytest.mark.parametrize("engine_of", ["echo", "transformers"], indirect=True)
+in_this_process = pytest.mark.parametrize(
+    "engine_of", ["echo", "transformers", "openvino"], indirect=True
+)
 
 
 @pytest.fixture

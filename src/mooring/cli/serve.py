@@ -22,7 +22,8 @@ def serve(
         typer.Option(help="A further name clients may call the model by; may be repeated."),
     ] = None,
     engine: Annotated[
-        Literal["auto", "transformers", "echo"], typer.Option(help="What generates the tokens.")
+        Literal["auto", "transformers", "openvino", "echo"],
+        typer.Option(help="What generates the tokens."),
     ] = "auto",
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where the model runs.")

@@ -15,8 +15,8 @@ _UNSET = SamplingParams()
 def check_request(request: GenerationRequest, capabilities: Capabilities) -> int:
     """Return how many tokens to generate at most, or raise an `InvalidInput`."""
     _check_prompt(request, capabilities)
-    _check_support(request.sampling, capabilities)
     _check_logit_bias(request, capabilities.vocabulary_size)
+    _check_support(request.sampling, capabilities)
     room = capabilities.context_length - len(request.prompt_ids)
     max_tokens = room if request.sampling.max_tokens is None else request.sampling.max_tokens
     if max_tokens > room:

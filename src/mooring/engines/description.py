@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mooring.engines.contract import Engine
-from mooring.errors import MissingDependency
+from mooring.errors import InvalidInput, MissingDependency
 from mooring.settings import EngineSettings
 
 
@@ -13,8 +13,10 @@ from mooring.settings import EngineSettings
 class EngineDescription:
     """Everything an engine is made from.
 
-    `context_length` is the model's own, in tokens; `settings` may only shorten it. The last two
-    fields are for the echo engine: how long its steps take, and at which step it breaks.
+    `context_length` is the model's own, in tokens; `settings` may only shorten it. `converted` is
+    the folder of the model in OpenVINO's format, if there is one, and `paged` whether paged
+    attention gets it right; `cache_values_per_token` is as in `ModelFacts`. The last two fields are
+    for the echo engine: how long its steps take, and at which step it breaks.
     """
 
     snapshot: str
@@ -24,14 +26,32 @@ class EngineDescription:
     dtype: str = "auto"
     trust_remote_code: bool = False
     end_token_ids: tuple[int, ...] = ()
+    converted: str | None = None
+    paged: bool = True
+    cache_values_per_token: int | None = None
     seconds_per_token: float = 0.0
     breaks_at_step: int | None = None
 
 
 def make_engine(description: EngineDescription) -> Engine:
-    """Return the engine, not yet started; raise `MissingDependency`."""
-    if description.settings.name == "echo":
-        return _echo(description)
+    """Return the engine, not yet started; raise `MissingDependency`, or `InvalidInput` where the
+    model has nothing for it.
+    """
+    match description.settings.name:
+        case "echo":
+            return _echo(description)
+        case "openvino":
+            return _openvino(description)
+        case "auto" | "transformers":
+            return _transformers(description)
+
+
+def has_openvino() -> bool:
+    """Whether the openvino engine is installed."""
+    return find_spec("openvino_genai") is not None
+
+
+def _transformers(description: EngineDescription) -> Engine:
     if find_spec("torch") is None or find_spec("transformers") is None:
         raise MissingDependency(
             "The transformers engine needs torch and transformers. "
@@ -47,6 +67,31 @@ def make_engine(description: EngineDescription) -> Engine:
         context_length=description.context_length,
         end_token_ids=description.end_token_ids,
     )
+
+
+def _openvino(description: EngineDescription) -> Engine:
+    if description.converted is None:
+        raise InvalidInput(
+            "The openvino engine needs a model that was converted when it was packaged. Given: one "
+            "that was not. Package it with `--optimize openvino:int8`, or serve it with the "
+            "transformers engine."
+        )
+    if not has_openvino():
+        raise MissingDependency(
+            "The openvino engine needs openvino-genai. "
+            "Install it with: pip install 'mooring[openvino]'"
+        )
+    from mooring.engines.openvino import ConvertedModel, OpenVINOEngine
+
+    model = ConvertedModel(
+        folder=Path(description.converted),
+        paged=description.paged,
+        vocabulary_size=description.vocabulary_size,
+        context_length=description.context_length,
+        cache_values_per_token=description.cache_values_per_token,
+        end_token_ids=description.end_token_ids,
+    )
+    return OpenVINOEngine(model, description.settings)
 
 
 def _echo(description: EngineDescription) -> Engine:

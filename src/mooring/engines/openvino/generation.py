@@ -1,0 +1,89 @@
+"""Sampling parameters in the library's words, and answers that were begun before."""
+
+import secrets
+from collections import deque
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any
+
+from mooring.engines.sequence import Sequence
+from mooring.errors import RequestFailed
+from mooring.generation import Failed, SamplingParams
+
+if TYPE_CHECKING:
+    from openvino_genai import GenerationConfig
+
+UNSUPPORTED = ("logit_bias",)
+
+_SEEDS = 2**64
+# The library takes less than one; only the most likely token is left at both.
+_MOST_MIN_P = 0.9999
+
+
+class Answer:
+    """One sequence with what the library has to be asked for it.
+
+    An answer begun before goes on from its tokens where that is exact. Draws and penalties depend
+    on how the answer began, so there it is generated again from the start: what was sent already is
+    compared and not sent twice.
+    """
+
+    def __init__(self, sequence: Sequence, end_token_ids: Collection[int]) -> None:
+        self.sequence = sequence
+        self._end_token_ids = end_token_ids
+        request = sequence.request
+        again = bool(request.generated_ids) and not _goes_on(request.sampling)
+        self._sent_before = deque(request.generated_ids if again else ())
+        self.input_ids = request.prompt_ids if again else request.input_ids
+        self.most_tokens = sequence.max_tokens - (0 if again else len(request.generated_ids))
+
+    def configure(self) -> "GenerationConfig":
+        """Return the library's configuration of this answer."""
+        from openvino_genai import GenerationConfig
+
+        config = GenerationConfig()
+        for name, value in self._values().items():
+            setattr(config, name, value)
+        return config
+
+    def take(self, token_ids: Iterable[int]) -> None:
+        """Push tokens as they come, and end at an end token, the limit, or a difference."""
+        for token_id in token_ids:
+            if self.sequence.ended:
+                return
+            if not self._sent_before:
+                self.sequence.push(token_id, self._end_token_ids)
+            elif token_id != self._sent_before.popleft():
+                self.sequence.end(Failed(RequestFailed(
+                    "The answer that was begun could not be repeated with the same tokens. "
+                    "Send the request again."
+                )))  # fmt: skip
+
+    def _values(self) -> dict[str, Any]:
+        sampling = self.sequence.request.sampling
+        values: dict[str, Any] = {
+            "max_new_tokens": self.most_tokens,
+            "ignore_eos": sampling.ignore_eos,
+            "repetition_penalty": sampling.repetition_penalty,
+            "presence_penalty": sampling.presence_penalty,
+            "frequency_penalty": sampling.frequency_penalty,
+        }
+        if not sampling.ignore_eos:
+            values["stop_token_ids"] = set(self._end_token_ids)
+        if sampling.greedy:
+            return values
+        if sampling.top_k:
+            values["top_k"] = sampling.top_k
+        seed = secrets.randbits(64) if sampling.seed is None else sampling.seed % _SEEDS
+        return values | {
+            "do_sample": True,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "min_p": min(sampling.min_p, _MOST_MIN_P),
+            "rng_seed": seed,
+        }
+
+
+def _goes_on(sampling: SamplingParams) -> bool:
+    """Whether the next token depends on the tokens so far, and not on which of them are prompt."""
+    penalised = sampling.presence_penalty or sampling.frequency_penalty
+    return (sampling.greedy or sampling.seed is None) and not penalised

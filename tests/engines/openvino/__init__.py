@@ -1,0 +1,1 @@
+"""The openvino engine, on tiny converted models."""
