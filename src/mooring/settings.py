@@ -9,6 +9,25 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
+UpstreamKind = Literal["vllm", "sglang", "llama.cpp", "transformers", "openai"]
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """Another server that generates the tokens.
+
+    `command` starts it, or it runs at `url`; with neither, the command is the usual one of its
+    `kind`. `kind` says how to speak to it; None finds that out from the command. It must be ready
+    within `start_seconds`. `api_key` is sent to it and never shown.
+    """
+
+    kind: UpstreamKind | None = None
+    command: str | None = None
+    url: str | None = None
+    start_seconds: float = 600.0
+    api_key: str | None = field(default=None, repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """How an engine runs a model.
@@ -19,9 +38,10 @@ class EngineSettings:
     `cache_bytes` bounds the keys and values in memory, None for half of the free memory; with
     `prefix_cache` those that no running sequence needs are kept for prompts that begin the same.
     With `prompt_lookup` a sequence that runs alone may get several tokens a step, where it repeats.
+    `upstream` says which server the upstream engine uses.
     """
 
-    name: Literal["auto", "transformers", "openvino", "echo"] = "auto"
+    name: Literal["auto", "transformers", "openvino", "upstream", "echo"] = "auto"
     device: Device = "auto"
     dtype: Dtype | None = None
     context_length: int | None = None
@@ -30,6 +50,7 @@ class EngineSettings:
     cache_bytes: int | None = None
     prefix_cache: bool = True
     prompt_lookup: bool = True
+    upstream: UpstreamSettings | None = None
 
 
 def _limit(default: float, meaning: str, *, low: float = 1, high: float | None = None) -> Any:

@@ -15,6 +15,7 @@ from mooring.engines.process import ProcessEngine
 from mooring.engines.transformers import TransformersEngine
 from mooring.settings import EngineSettings
 from tests import models
+from tests.engines.upstream.servers import stand_in_engine
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -97,7 +98,7 @@ def transformers_engine(snapshot_of: SnapshotOf) -> Iterator[EngineOf]:
         engine.close()
 
 
-@pytest.fixture(params=["echo", "transformers", "openvino", "process"])
+@pytest.fixture(params=["echo", "transformers", "openvino", "process", "upstream"])
 def engine_of(
     request: pytest.FixtureRequest, snapshot_of: SnapshotOf, converted_of: ConvertedOf
 ) -> Iterator[EngineOf]:
@@ -121,6 +122,8 @@ def engine_of(
                 converted_of("llama"),
                 EngineSettings("openvino", dtype="float32", max_running=max_running),
             )
+        elif request.param == "upstream":
+            engine = stand_in_engine("vllm", max_running=max_running)
         elif request.param == "echo":
             engine = EchoEngine(
                 EchoSettings(

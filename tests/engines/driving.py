@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mooring.engines.contract import Engine
-from mooring.generation import Event, Failed, Finished, GenerationRequest, SamplingParams, Token
+from mooring.generation import (
+    Event,
+    Failed,
+    Finished,
+    GenerationRequest,
+    SamplingParams,
+    Text,
+    Token,
+)
 
 DEADLINE_SECONDS = 30
 _numbers = itertools.count()
@@ -23,7 +31,7 @@ class Answer:
 
     def receive(self, event: Event) -> None:
         self.events.append(event)
-        if not isinstance(event, Token):
+        if not isinstance(event, Token | Text):
             self._ended.set()
         elif self._on_token is not None:
             self._on_token(self)
@@ -32,6 +40,10 @@ class Answer:
     def tokens(self) -> list[int]:
         return [event.id for event in self.events if isinstance(event, Token)]
 
+    @property
+    def text(self) -> str:
+        return "".join(event.text for event in self.events if isinstance(event, Text))
+
     def wait(self) -> "Answer":
         assert self._ended.wait(DEADLINE_SECONDS), f"{self.id} did not end: {self.events}"
         return self
@@ -39,7 +51,7 @@ class Answer:
     @property
     def end(self) -> Finished | Failed:
         event = self.wait().events[-1]
-        assert not isinstance(event, Token)
+        assert not isinstance(event, Token | Text)
         return event
 
 

@@ -15,6 +15,7 @@ from mooring.generation import (
     Golden,
     GoldenAnswer,
     GoldenStep,
+    Text,
     Token,
 )
 
@@ -151,3 +152,12 @@ def test_raises_what_the_engine_fails_with(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Scripted, "submit", submit)
     with pytest.raises(RequestFailed, match="No"):
         compare(Scripted(), CAPABILITIES, GOLDEN)
+
+
+def test_text_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    def submit(self: Scripted, request: GenerationRequest, emit: Emit) -> None:
+        emit(Text("Ahoy"))
+        emit(Finished("length"))
+
+    monkeypatch.setattr(Scripted, "submit", submit)
+    assert compare(Scripted(), CAPABILITIES, GOLDEN).tokens == 0

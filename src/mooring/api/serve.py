@@ -22,20 +22,22 @@ def serve(
 ) -> int:
     """Serve the packaged model behind `uri`; return the exit code once drained.
 
-    The engine runs in a child process that is started again when it dies. Raises
+    The engine runs in a child process that is started again when it dies, or in a server that runs
+    already. Raises
     `NotEnoughMemory` before anything is loaded if the model cannot fit, and `EngineStopped` once
     the engine has died too often.
     """
     settings = settings or ServerSettings()
     watcher = watcher or Silent()
     bundle = open_bundle(uri, tracking_uri=tracking_uri)
-    plan = plan_of(bundle, settings.engine)
-    watcher.note(plan.line())
+    if settings.engine.upstream is None or settings.engine.upstream.url is None:
+        plan = plan_of(bundle, settings.engine)
+        watcher.note(plan.line())
+        require_fit(plan)
     if not settings.access.keys and not settings.access.keys_file and not settings.on_loopback:
         watcher.note(
             f"Warning: whoever reaches {settings.host} may use the model. Set --api-keys-file."
         )
-    require_fit(plan)
     identity = identity_of(bundle, settings.served_model_names)
     host = ModelHost(identity)
 

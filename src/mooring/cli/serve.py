@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from mooring.cli import upstream
 from mooring.cli.config import Config
 from mooring.cli.limits import server_limits, service_limits, with_limits
 from mooring.cli.options import TrackingUri, Uri, byte_count
@@ -22,8 +23,8 @@ def serve(
         typer.Option(help="A further name clients may call the model by; may be repeated."),
     ] = None,
     engine: Annotated[
-        Literal["auto", "transformers", "openvino", "echo"],
-        typer.Option(help="What generates the tokens."),
+        Literal["auto", "transformers", "upstream", "echo"],
+        typer.Option(help="What generates the tokens; upstream is another server."),
     ] = "auto",
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where the model runs.")
@@ -57,6 +58,10 @@ def serve(
         float,
         typer.Option(min=0.1, help="Restart an engine that works this long without a step."),
     ] = 10.0,
+    upstream_preset: upstream.Preset = None,
+    upstream_command: upstream.Command = None,
+    upstream_url: upstream.Url = None,
+    upstream_start_seconds: upstream.StartSeconds = 600.0,
     tracking_uri: TrackingUri = None,
     tls_cert: Annotated[
         str | None, typer.Option(metavar="FILE", help="Speak TLS with this certificate (PEM).")
@@ -95,6 +100,8 @@ def serve(
     mooring serve models:/demo/1 --port 9000 --served-model-name gpt-demo
 
     mooring serve --config mooring.yaml
+
+    mooring serve models:/demo@champion --engine upstream --upstream-preset vllm
     """
     from mooring.api.keys import keys_of
     from mooring.api.serve import serve as serve_model
@@ -116,6 +123,9 @@ def serve(
             cache_bytes,
             prefix_cache=prefix_cache,
             prompt_lookup=prompt_lookup,
+            upstream=upstream.upstream_settings(
+                engine, upstream_preset, upstream_command, upstream_url, upstream_start_seconds
+            ),
         ),
         limits=service_limits(limits),
         server=server_limits(limits),

@@ -8,10 +8,12 @@ from mooring.engines.contract import Capabilities, Engine
 from mooring.generation import (
     Event,
     Failed,
+    Finished,
     GenerationRequest,
     Golden,
     GoldenAnswer,
     SamplingParams,
+    Text,
     Token,
 )
 
@@ -77,7 +79,8 @@ def compare(
 
     Where it parts it is put back on the golden path, so that later tokens are compared too.
     Prompts that do not fit its context are left out, and what follows an end token where it
-    cannot go on past one. Raises what the engine fails with.
+    cannot go on past one; an engine that says text instead of tokens is compared on none. Raises
+    what the engine fails with.
     """
     goes_on = "ignore_eos" not in capabilities.unsupported
     answers = [a if goes_on else _until_end(a, end_token_ids) for a in golden.answers]
@@ -92,6 +95,8 @@ def compare(
     partings: list[Parting] = []
     while pending:
         given = _ask(engine, [(answers[number], begin) for number, begin in pending], goes_on)
+        if given is None:
+            return Agreement(0, tolerance, ())
         found = [
             parting
             for (number, begin), ids in zip(pending, given, strict=True)
@@ -132,8 +137,8 @@ def _first_parting(
 
 def _ask(
     engine: Engine, asked: Sequence[tuple[GoldenAnswer, int]], ignore_eos: bool
-) -> list[list[int]]:
-    """Return the tokens that follow the first golden ones of each answer."""
+) -> list[list[int]] | None:
+    """Return the tokens that follow the first golden ones of each answer; None if it says text."""
     events: SimpleQueue[tuple[int, Event]] = SimpleQueue()
     for index, (answer, begin) in enumerate(asked):
         sampling = SamplingParams(
@@ -147,13 +152,16 @@ def _ask(
         )
         engine.submit(request, lambda event, index=index: events.put((index, event)))  # type: ignore[misc]
     answers: list[list[int]] = [[] for _ in asked]
-    running = len(asked)
+    running, says_text = len(asked), False
     while running:
         index, event = events.get()
-        if isinstance(event, Token):
-            answers[index].append(event.id)
-            continue
-        running -= 1
-        if isinstance(event, Failed):
-            raise event.error
-    return answers
+        match event:
+            case Token(id):
+                answers[index].append(id)
+            case Text():
+                says_text = True
+            case Failed(error):
+                raise error
+            case Finished():
+                running -= 1
+    return None if says_text else answers

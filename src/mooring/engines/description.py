@@ -73,8 +73,7 @@ def _openvino(description: EngineDescription) -> Engine:
     if description.converted is None:
         raise InvalidInput(
             "The openvino engine needs a model that was converted when it was packaged. Given: one "
-            "that was not. Package it with `--optimize openvino:int8`, or serve it with the "
-            "transformers engine."
+            "that was not. Serve it with the transformers engine."
         )
     if not has_openvino():
         raise MissingDependency(

@@ -1,6 +1,6 @@
 """What we mean: the words that protocol, service and engines share."""
 
-from mooring.generation.events import Event, Failed, Finished, FinishReason, Token
+from mooring.generation.events import Event, Failed, Finished, FinishReason, Text, Token
 from mooring.generation.golden import Golden, GoldenAnswer, GoldenStep
 from mooring.generation.requests import (
     Conversation,
@@ -32,6 +32,7 @@ __all__ = [
     "RawText",
     "SamplingField",
     "SamplingParams",
+    "Text",
     "TextRequest",
     "Token",
     "TokenIds",

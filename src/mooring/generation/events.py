@@ -16,6 +16,18 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """The next piece of an answer from an engine that knows its text and not its token ids.
+
+    `tokens` is how many tokens the answer has grown by, as far as is known then; an empty piece
+    only corrects the count.
+    """
+
+    text: str
+    tokens: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The sequence ended: `stop` by its end token, `length` at its limit, or `cancelled`.
 
@@ -33,4 +45,4 @@ class Failed:
     error: EngineError
 
 
-Event = Token | Finished | Failed
+Event = Token | Text | Finished | Failed

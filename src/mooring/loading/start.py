@@ -47,12 +47,12 @@ def start_service(
     """Load the model and return its service; blocks until it can answer.
 
     The engine runs in a thread of this process; with an `observer`, in a supervised child process.
-    `auto` takes the fastest engine that starts and agrees with the model's golden tokens. Raises
-    `EngineDisagrees` if none does.
+    The upstream engine always runs in a server of its own. `auto` takes the fastest engine that
+    starts and agrees with the model's golden tokens. Raises `EngineDisagrees` if none does.
     """
     manifest = bundle.manifest
-    tokenizer = TransformersTokenizer(bundle.snapshot, trust_remote_code=manifest.trust_remote_code)
-    engine, capabilities = start_engine(bundle, settings or EngineSettings(), observer)
+    tokenizer = _tokenizer_of(bundle)
+    engine, capabilities = start_engine(bundle, settings or EngineSettings(), observer, tokenizer)
     service = TextService(
         engine=engine,
         capabilities=capabilities,
@@ -76,23 +76,29 @@ def identity_of(bundle: Bundle, served_names: tuple[str, ...] = ()) -> ModelIden
 
 
 def start_engine(
-    bundle: Bundle, settings: EngineSettings, observer: EngineObserver | None = None
+    bundle: Bundle,
+    settings: EngineSettings,
+    observer: EngineObserver | None = None,
+    tokenizer: TransformersTokenizer | None = None,
 ) -> tuple[Engine, Capabilities]:
     """Start the first engine of those that may serve `bundle` which starts and agrees."""
     *others, last = candidates(bundle, settings)
     for choice in others:
         try:
-            return _start_agreeing(bundle, choice, observer)
+            return _start_agreeing(bundle, choice, observer, tokenizer)
         except MooringError as error:
             logger.warning("The %s engine is passed over: %s", choice.name, error.message)
-    return _start_agreeing(bundle, last, observer)
+    return _start_agreeing(bundle, last, observer, tokenizer)
 
 
 def _start_agreeing(
-    bundle: Bundle, settings: EngineSettings, observer: EngineObserver | None
+    bundle: Bundle,
+    settings: EngineSettings,
+    observer: EngineObserver | None,
+    tokenizer: TransformersTokenizer | None,
 ) -> tuple[Engine, Capabilities]:
     told = None if observer is None else _OnceChosen(observer)
-    engine = engine_of(bundle, settings, told)
+    engine = engine_of(bundle, settings, told, tokenizer)
     try:
         capabilities = engine.start()
         require_agreement(engine, capabilities, bundle)
@@ -129,9 +135,15 @@ class _OnceChosen:
 
 
 def engine_of(
-    bundle: Bundle, settings: EngineSettings, observer: EngineObserver | None = None
+    bundle: Bundle,
+    settings: EngineSettings,
+    observer: EngineObserver | None = None,
+    tokenizer: TransformersTokenizer | None = None,
 ) -> Engine:
-    """Return the engine, not started, that `settings` say for `bundle`; see `start_service`."""
+    """Return the engine, not started, that `settings` say for `bundle`; see `start_service`.
+
+    `tokenizer` is the bundle's own, loaded here if it is needed and not given.
+    """
     manifest = bundle.manifest
     description = EngineDescription(
         snapshot=str(bundle.snapshot),
@@ -142,8 +154,17 @@ def engine_of(
         trust_remote_code=manifest.trust_remote_code,
         end_token_ids=manifest.facts.end_token_ids,
     )
+    if settings.name == "upstream":
+        from mooring.engines.upstream import UpstreamEngine
+
+        return UpstreamEngine(description, (tokenizer or _tokenizer_of(bundle)).text_of, observer)
     if observer is None:
         return make_engine(description)
     from mooring.engines.process import ProcessEngine
 
     return ProcessEngine(description, observer)
+
+
+def _tokenizer_of(bundle: Bundle) -> TransformersTokenizer:
+    trusts = bundle.manifest.trust_remote_code
+    return TransformersTokenizer(bundle.snapshot, trust_remote_code=trusts)

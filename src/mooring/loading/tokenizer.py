@@ -45,3 +45,15 @@ class TransformersTokenizer:
                 list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
         return text
+
+    def text_of(self, token_ids: Sequence[int]) -> str | None:
+        """Return the text that encodes, begin tokens added, to exactly these ids; None if none."""
+        ids = list(token_ids)
+        for start in range(min(2, len(ids))):
+            with self._lock:
+                text: str = self._tokenizer.decode(
+                    ids[start:], skip_special_tokens=False, clean_up_tokenization_spaces=False
+                )
+            if self.encode(text, add_special_tokens=True) == ids:
+                return text
+        return None

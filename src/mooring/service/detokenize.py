@@ -32,6 +32,10 @@ class IncrementalText:
         self._ids.append(token_id)
         return self._release(self._decode_pending(final=False), final=False)
 
+    def push_text(self, text: str) -> str:
+        """Add text that came without tokens, whole characters, and return what it releases."""
+        return self._release(text, final=False)
+
     def finish(self) -> str:
         """Return what is still held back; the sequence has ended."""
         if self.stopped:

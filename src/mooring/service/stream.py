@@ -12,6 +12,7 @@ from mooring.generation import (
     Failed,
     Finished,
     GenerationRequest,
+    Text,
     Token,
     Tokenizer,
 )
@@ -198,12 +199,15 @@ class TextStream:
             self._cancel_running()
 
     def _advance(
-        self, index: int, sequence: _Sequence, event: Token | Finished
+        self, index: int, sequence: _Sequence, event: Token | Text | Finished
     ) -> list[TextDelta | TextEnd]:
         reason: EndReason | None = None
         if isinstance(event, Token):
             sequence.tokens += 1
             text = sequence.text.push(event.id)
+        elif isinstance(event, Text):
+            sequence.tokens += event.tokens
+            text = sequence.text.push_text(event.text)
         elif event.reason == "cancelled":
             raise RequestFailed("The engine gave this request up. Send it again.")
         else:

@@ -14,8 +14,7 @@ import psutil
 import pytest
 
 from mooring.engines.description import EngineDescription
-from mooring.engines.process import ProcessEngine
-from mooring.engines.process import engine as process_engine
+from mooring.engines.process import ProcessEngine, supervised
 from mooring.engines.process import watch as process_watch
 from mooring.engines.transformers import TransformersEngine
 from mooring.errors import BrokenSource, EngineStopped, RequestFailed
@@ -170,7 +169,7 @@ def test_requests_sent_while_there_is_no_child_run_after_the_restart() -> None:
 
 
 def test_many_restarts_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_engine, "MOST_DEATHS", 1000)
+    monkeypatch.setattr(supervised, "MOST_DEATHS", 1000)
     monkeypatch.setattr(process_watch, "RESTART_DELAYS", (0.0,))
     this = psutil.Process()
     with EchoChild() as child:

@@ -7,26 +7,40 @@ from dataclasses import dataclass, field, replace
 
 from mooring.engines.contract import Emit, Load
 from mooring.errors import EngineStopped, RequestFailed
-from mooring.generation import Event, Failed, Finished, GenerationRequest, Token
+from mooring.generation import Event, Failed, Finished, GenerationRequest, Text, Token
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Entry:
-    """A request on its way; `unread` until the present child has sent a token for it."""
+    """A request on its way; `unread` until the present child has sent a token for it.
+
+    `wrote` says that text was sent of which the tokens are not known.
+    """
 
     request: GenerationRequest
     emit: Emit
     max_tokens: int
     generated: list[int] = field(default_factory=list)
     unread: bool = True
+    wrote: bool = False
     cancelled: bool = False
 
     def remainder(self) -> GenerationRequest:
         """Return the request that goes on where this one is."""
         done = self.request.generated_ids + tuple(self.generated)
         return replace(self.request, generated_ids=done)
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the answer was sent."""
+        return bool(self.generated) or self.wrote
+
+    @property
+    def resumable(self) -> bool:
+        """Whether another child can go on where this one was."""
+        return not self.begun or (not self.wrote and self.request.sampling.repeatable)
 
     @property
     def complete(self) -> bool:
@@ -63,7 +77,7 @@ class Ledger:
         """Count: a request runs from its first token on, and waits before."""
         with self._lock:
             living = [entry for entry in self._entries.values() if not entry.cancelled]
-        running = sum(bool(entry.generated) for entry in living)
+        running = sum(entry.begun for entry in living)
         return Load(running, len(living) - running, steps)
 
     @property
@@ -92,10 +106,13 @@ class Ledger:
             if entry is None:
                 return True
             entry.unread = False
-            if isinstance(event, Token):
+            if isinstance(event, Token | Text):
                 if entry.cancelled:
                     return True
-                entry.generated.append(event.id)
+                if isinstance(event, Token):
+                    entry.generated.append(event.id)
+                else:
+                    entry.wrote = True
             else:
                 del self._entries[request_id]
         if entry.cancelled and isinstance(event, Finished):
@@ -113,7 +130,7 @@ class Ledger:
         for entry in self._all():
             if entry.complete:
                 ends.append((entry, Finished("length")))
-            elif entry.generated and not entry.request.sampling.repeatable:
+            elif not entry.resumable:
                 ends.append((entry, Failed(EngineStopped(why))))
         self._end(ends)
 

@@ -9,12 +9,12 @@ from msgspec import Struct
 from mooring.engines.contract import Capabilities, Load
 from mooring.engines.description import EngineDescription
 from mooring.errors import EngineError, MooringError, RequestFailed, make_error
-from mooring.generation import Event, Failed, Finished, FinishReason, GenerationRequest, Token
+from mooring.generation import Event, Failed, Finished, FinishReason, GenerationRequest, Text, Token
 
 _LENGTH_BYTES = 4
 
 
-class Trouble(Struct, frozen=True):
+class Trouble(Struct, tag=True, frozen=True):
     """A `MooringError` by the name of its class."""
 
     kind: str
@@ -22,8 +22,15 @@ class Trouble(Struct, frozen=True):
     param: str | None = None
 
 
-# A token id, how and with how many cached tokens a sequence finished, or what failed.
-Packed = int | tuple[FinishReason, int] | Trouble
+class Piece(Struct, tag=True, frozen=True):
+    """Text of an answer, and how many tokens it is."""
+
+    text: str
+    tokens: int
+
+
+# A token id, text, how and with how many cached tokens a sequence finished, or what failed.
+Packed = int | Piece | tuple[FinishReason, int] | Trouble
 
 
 class Open(Struct, tag=True, frozen=True):
@@ -130,6 +137,8 @@ def pack(event: Event) -> Packed:
     match event:
         case Token(id):
             return id
+        case Text(text, tokens):
+            return Piece(text, tokens)
         case Finished(reason, cached_tokens):
             return reason, cached_tokens
         case Failed(error):
@@ -140,6 +149,8 @@ def unpack(data: Packed) -> Event:
     """Return the event that `data` was made from."""
     if isinstance(data, int):
         return Token(data)
+    if isinstance(data, Piece):
+        return Text(data.text, data.tokens)
     if isinstance(data, Trouble):
         error = error_of(data)
         return Failed(error if isinstance(error, EngineError) else RequestFailed(error.message))

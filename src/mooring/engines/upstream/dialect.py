@@ -1,0 +1,70 @@
+"""What the engine needs to know of a kind of server: how to ask it, and how to read its answers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from mooring.generation import FinishReason, SamplingParams
+
+
+class NotUnderstood(Exception):
+    """A server answered with something that its dialect does not have; says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One sequence to ask for.
+
+    `text` is what a server with the model's own tokenizer reads as `input_ids`, only for dialects
+    that take text. `model` is the server's own name for it, None if it does not tell.
+    """
+
+    input_ids: tuple[int, ...]
+    text: str
+    max_tokens: int
+    sampling: SamplingParams
+    end_token_ids: tuple[int, ...]
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one message of an answer brings; `generated_tokens` counts those of the whole answer."""
+
+    token_ids: tuple[int, ...] = ()
+    text: str = ""
+    finish: FinishReason | None = None
+    cached_tokens: int = 0
+    generated_tokens: int | None = None
+
+
+class Dialect(ABC):
+    """How to speak to one kind of server.
+
+    `takes_text` and `writes_text` say that prompts and answers are text instead of token ids,
+    `lists_models` that `/v1/models` names its model and perhaps its context, `unsupported` which
+    sampling parameters it cannot honour as they are meant here.
+    """
+
+    path: ClassVar[str]
+    takes_text: ClassVar[bool] = False
+    writes_text: ClassVar[bool] = False
+    lists_models: ClassVar[bool] = True
+    unsupported: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def body(self, question: Question) -> dict[str, Any]:
+        """Return the request that asks for a streamed answer."""
+
+    @abstractmethod
+    def read(self, message: Mapping[str, Any], seen: int) -> Piece:
+        """Return what a message brings after `seen` tokens; raise `NotUnderstood`."""
+
+
+def finish_of(reason: object) -> FinishReason | None:
+    """Return why an answer ended, in our words; raise `NotUnderstood` for other reasons."""
+    match reason:
+        case None | "stop" | "length":
+            return reason
+    raise NotUnderstood("it ended an answer for another reason than stop or length")
