@@ -46,9 +46,16 @@ format: $(VENV)/.develop ## Mend style where that is safe
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.run ## Measure generation and packaging, side by side in one run each
-	@$(BIN)/python benchmarks/throughput.py
+bench: $(VENV)/.run ## Measure generation, the server and packaging, each side by side (an hour)
+	@$(BIN)/python -m benchmarks.tokens --models demo S M --quick
+	@$(BIN)/python -m benchmarks.table
+	@$(BIN)/python -m benchmarks.server
 	@MLFLOW_LOGGING_LEVEL=ERROR $(BIN)/python benchmarks/package_speed.py
+
+bench-quick: $(VENV)/.run ## The same with little work: minutes, figures for orientation only
+	@$(BIN)/python -m benchmarks.tokens --models demo
+	@$(BIN)/python -m benchmarks.table --models S --quick --runs 1
+	@$(BIN)/python -m benchmarks.server --runs 2
 
 demo-model: $(VENV)/.run ## Train the bundled demo model again (minutes)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m mooring.demo.train
@@ -59,4 +66,4 @@ constraints: $(VENV)/.develop ## Write the versions of this environment to const
 clean: ## Remove the environment and what runs have left
 	rm -rf $(VENV) build dist mlruns mlartifacts mlflow.db .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo serve test test-slow lint format bench demo-model constraints clean
+.PHONY: help demo serve test test-slow lint format bench bench-quick demo-model constraints clean
