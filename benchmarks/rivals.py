@@ -119,7 +119,7 @@ def manager(folder: Path, dtype: str) -> tuple[Generate, dict[str, str]]:
     batching = model.init_continuous_batching(
         generation_config=GenerationConfig(do_sample=False, eos_token_id=-1, max_new_tokens=128),
         continuous_batching_config=ContinuousBatchingConfig(
-            num_blocks=256, max_batch_tokens=512, allow_block_sharing=False
+            num_blocks=96, max_batch_tokens=512, allow_block_sharing=False
         ),
     )
     batching.start()

@@ -139,7 +139,7 @@ def transformers_server(place: Place) -> Target | str:
     endless = endless_copy(place.snapshot, place.scratch / "endless")
     command = [
         TRANSFORMERS, "serve", "--continuous-batching", "--port", "{port}", "--host", "127.0.0.1",
-        "--dtype", "bfloat16", "--cb-num-blocks", "256", "--cb-max-batch-tokens", "512",
+        "--dtype", "bfloat16", "--cb-num-blocks", "96", "--cb-max-batch-tokens", "512",
     ]  # fmt: skip
     return ServedTarget(
         "transformers serve", command, health="/health", model=str(endless),

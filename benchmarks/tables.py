@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 BASELINE = "the tutorial's way"
+STANDS_FOR_MORE = "8 at once"
 
 
 @dataclass(frozen=True)
@@ -101,25 +102,40 @@ def _smoothness(target: dict[str, Any]) -> Iterator[str]:
 def _goals(parts: Sequence[Part]) -> str:
     lines = ["| model | goal | reached | |", "|---|---|---|---|"]
     for goal in GOALS:
-        reached = [ratio for part in parts if (ratio := _ratio(part, goal)) is not None]
-        if reached:
-            met = "met" if reached[0] >= goal.ratio else "not met"
+        reached = _reached(parts, goal)
+        if reached is not None:
+            met = "met" if reached >= goal.ratio else "not met"
             lines.append(
                 f"| {goal.model} | {goal.way}, {goal.scenario}: {goal.ratio}x {goal.other} | "
-                f"{reached[0]:.2f}x | {met} |"
+                f"{reached:.2f}x | {met} |"
             )
     return "\n".join(lines) + "\n"
 
 
-def _ratio(part: Part, goal: Goal) -> float | None:
-    speeds = {
-        target["target"]: target["figures"][goal.scenario]["tokens_per_second"]
+def _reached(parts: Sequence[Part], goal: Goal) -> float | None:
+    """Return the ratio within one part if there is one that measured both, else across parts.
+
+    One answer after another takes no shorter for more of them: where the baseline was not measured
+    at 32, its speed at 8 stands for it.
+    """
+    of_model = [_speeds(part) for part in parts if part.model == goal.model]
+    together = {name: speed for speeds in of_model for name, speed in speeds.items()}
+    for speeds in (*of_model, together):
+        ours = speeds.get((goal.way, goal.scenario))
+        theirs = speeds.get((goal.other, goal.scenario))
+        if theirs is None and goal.other == BASELINE:
+            theirs = speeds.get((BASELINE, STANDS_FOR_MORE))
+        if ours and theirs:
+            return ours / theirs
+    return None
+
+
+def _speeds(part: Part) -> dict[tuple[str, str], float]:
+    return {
+        (target["target"], name): figures["tokens_per_second"]
         for target in part.report["targets"]
-        if goal.scenario in target["figures"]
+        for name, figures in target["figures"].items()
     }
-    if part.model != goal.model or not {goal.way, goal.other} <= set(speeds):
-        return None
-    return float(speeds[goal.way] / speeds[goal.other])
 
 
 def plot(parts: Sequence[Part], path: Path) -> None:
