@@ -44,6 +44,11 @@ def make_engine(description: EngineDescription) -> Engine:
             return _openvino(description)
         case "auto" | "transformers":
             return _transformers(description)
+        case "upstream":
+            raise InvalidInput(
+                "The upstream engine needs the model's tokenizer. Serve the packaged model with "
+                "`mooring serve --engine upstream`."
+            )
 
 
 def has_openvino() -> bool:
