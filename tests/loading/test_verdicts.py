@@ -118,7 +118,7 @@ def test_auto_passes_over_what_cannot_start_or_disagrees(
 ) -> None:
     tried: list[str] = []
 
-    def make(_: Bundle, settings: EngineSettings, observer: object = None) -> TransformersEngine:
+    def make(_: Bundle, settings: EngineSettings, *__: object) -> TransformersEngine:
         tried.append(settings.name)
         if settings.name == "echo":
             raise MissingDependency("Not here.")
