@@ -8,7 +8,7 @@ import typer
 from mooring.cli import upstream
 from mooring.cli.config import Config
 from mooring.cli.limits import server_limits, service_limits, with_limits
-from mooring.cli.options import TrackingUri, Uri, byte_count
+from mooring.cli.options import Device, Dtype, TrackingUri, Uri, byte_count
 from mooring.cli.output import plain_notes
 
 
@@ -26,13 +26,8 @@ def serve(
         Literal["auto", "transformers", "upstream", "echo"],
         typer.Option(help="What generates the tokens; upstream is another server."),
     ] = "auto",
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where the model runs.")
-    ] = "auto",
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Precision; what the artifact says if not given."),
-    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = None,
     max_context: Annotated[
         int | None, typer.Option(min=1, help="Shorten the model's context to this many tokens.")
     ] = None,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from mooring.cli.options import Json, TrackingUri, Uri
+from mooring.cli.options import Device, Dtype, Json, TrackingUri, Uri
 from mooring.cli.output import out, show_json, show_table, watching
 
 if TYPE_CHECKING:
@@ -19,13 +19,8 @@ def verify(
     engine: Annotated[
         Literal["auto", "transformers"], typer.Option(help="The engine to compare.")
     ] = "auto",
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where the model runs.")
-    ] = "auto",
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Precision; what the artifact says if not given."),
-    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = None,
     hashes: Annotated[
         bool, typer.Option("--hashes", help="First compare every byte with the manifest.")
     ] = False,
