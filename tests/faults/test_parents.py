@@ -35,6 +35,16 @@ print(os.getpid(), started.pid, flush=True)
 time.sleep(600)
 """
 
+# It ends before its guard has begun to watch it.
+AT_ONCE = """
+import os, subprocess, sys, time
+from mooring.engines.process.ending import guard_group
+started = subprocess.Popen(["sleep", "600"])
+print(os.getpid(), started.pid, flush=True)
+guard_group()
+os.kill(os.getpid(), 9)
+"""
+
 PARENT = f"""
 import os, subprocess, sys
 subprocess.run([sys.executable, "-c", {LEADER!r}, str(os.getpid())], process_group=0)
@@ -66,7 +76,18 @@ def test_what_an_engine_started_ends_with_it(killed: str) -> None:
     with run(PARENT) as parent:
         leader, started = (psutil.Process(int(pid)) for pid in line(parent))
         (psutil.Process(parent.pid) if killed == "parent" else leader).kill()
-        gone, alive = psutil.wait_procs([leader, started], timeout=2)
+        gone, alive = psutil.wait_procs([leader, started], timeout=10)
         assert alive == []
         assert leader in gone
         assert started in gone
+
+
+def test_what_an_engine_started_ends_with_it_however_soon_that_is() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", AT_ONCE], stdout=subprocess.PIPE, cwd=ROOT, process_group=0
+    ) as leader:
+        _, started = (psutil.Process(int(pid)) for pid in line(leader))
+        gone, alive = psutil.wait_procs([started], timeout=10)
+        for process in alive:
+            process.kill()
+        assert gone == [started]

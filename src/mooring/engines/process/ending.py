@@ -9,10 +9,9 @@ _PR_SET_PDEATHSIG = 1
 _FIRST_PROCESS = 1
 
 
-def end_with(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
-    """Let the kernel send this process a signal when its parent ends, where it can."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+def end_with(parent: int) -> None:
+    """Let the kernel end this process when its parent ends, where it can."""
+    _ask_for_signal(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
@@ -29,6 +28,13 @@ def guard_group() -> None:
     if os.fork() == 0:
         os.closerange(0, os.sysconf("SC_OPEN_MAX"))
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        end_with(leader, signal.SIGTERM)
-        signal.sigwait({signal.SIGTERM})
+        _ask_for_signal(signal.SIGTERM)
+        if os.getppid() == leader:  # else it has ended already, and no signal will come
+            signal.sigwait({signal.SIGTERM})
         os.killpg(leader, signal.SIGKILL)
+
+
+def _ask_for_signal(number: signal.Signals) -> None:
+    """Have the kernel send this process a signal when its parent ends, where it can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
