@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from mooring.http.app import create_app
-from mooring.protocol.openai import _ChatBody, _CompletionBody
+from mooring.protocol.openai.chat import ChatBody
+from mooring.protocol.openai.completions import CompletionBody
 from mooring.service.host import ModelHost, ModelIdentity
 from mooring.settings import ServerSettings
 from tests.docs.blocks import ROOT
@@ -35,4 +36,4 @@ def test_the_table_has_every_route() -> None:
 def test_every_field_of_openai_is_said_to_be_honoured_or_refused() -> None:
     section = SERVING.read_text().partition("### Fields")[2].partition("\n#")[0]
     told = set(re.findall(r"`(\w+)`", section + PARAMETERS.read_text()))
-    assert {*_ChatBody.model_fields, *_CompletionBody.model_fields} - told == set()
+    assert {*ChatBody.model_fields, *CompletionBody.model_fields} - told == set()

@@ -102,7 +102,7 @@ def test_an_unforeseen_failure_tells_only_its_request_id(
 def test_an_unforeseen_failure_in_a_stream_ends_it_with_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from mooring.protocol.answers import CompletionFormat
+    from mooring.protocol.openai.completion_answers import CompletionFormat
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError("secret detail")

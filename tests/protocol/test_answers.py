@@ -4,18 +4,18 @@ import pytest
 from openai.types import Completion, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from mooring.protocol.answers import (
+from mooring.protocol.openai.answers import (
     AnswerFormat,
     AnswerHead,
-    ChatFormat,
     Choice,
-    CompletionFormat,
     Usage,
     error_body,
     event_line,
     model_body,
     model_list,
 )
+from mooring.protocol.openai.chat_answers import ChatFormat
+from mooring.protocol.openai.completion_answers import CompletionFormat
 
 HEAD = AnswerHead("x-1", 7, "demo", "mooring-ab")
 USAGE = Usage(3, 4)

@@ -11,8 +11,9 @@ from mooring.errors import (
     UnsupportedParameter,
 )
 from mooring.generation import SAMPLING_FIELDS, Conversation, Message, RawText, TokenIds
-from mooring.protocol import openai
-from mooring.protocol.openai import OpenAICall, parse_chat, parse_completion
+from mooring.protocol.openai.chat import ChatBody, parse_chat
+from mooring.protocol.openai.completions import CompletionBody, parse_completion
+from mooring.protocol.openai.fields import OpenAICall
 
 USER = {"role": "user", "content": "hi"}
 
@@ -62,8 +63,8 @@ def test_sampling_parameters_are_those_the_client_set() -> None:
 
 def test_every_sampling_field_can_be_sent() -> None:
     names = {field.name for field in SAMPLING_FIELDS}
-    assert names <= set(openai._ChatBody.model_fields)
-    assert names <= set(openai._CompletionBody.model_fields)
+    assert names <= set(ChatBody.model_fields)
+    assert names <= set(CompletionBody.model_fields)
 
 
 def test_max_completion_tokens_are_max_tokens() -> None:
@@ -212,6 +213,6 @@ def test_every_field_of_the_installed_openai_client_is_known() -> None:
     from openai.types.chat import completion_create_params as chat_create_params
 
     chat_fields = chat_create_params.CompletionCreateParamsBase.__annotations__
-    assert set(chat_fields) <= set(openai._ChatBody.model_fields)
+    assert set(chat_fields) <= set(ChatBody.model_fields)
     text_fields = completion_create_params.CompletionCreateParamsBase.__annotations__
-    assert set(text_fields) <= set(openai._CompletionBody.model_fields)
+    assert set(text_fields) <= set(CompletionBody.model_fields)

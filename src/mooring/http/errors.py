@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse, Response
 
 from mooring import errors
 from mooring.http.identification import record_of
-from mooring.protocol.answers import error_body
 from mooring.protocol.invocations import invocation_error
+from mooring.protocol.openai.answers import error_body
 
 logger = logging.getLogger(__name__)
 

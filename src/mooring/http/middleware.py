@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mooring.http.errors import unexpected_problem
 from mooring.http.identification import record_of
 from mooring.observe.logs import log_request
-from mooring.protocol.answers import STREAM_END, event_line
+from mooring.protocol.openai.answers import STREAM_END, event_line
 
 logger = logging.getLogger(__name__)
 

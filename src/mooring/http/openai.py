@@ -14,17 +14,19 @@ from mooring.http.bodies import JSON, read_body
 from mooring.http.disconnect import unless_client_leaves
 from mooring.http.identification import record_of
 from mooring.http.streaming import EventStream, StreamPlan
-from mooring.protocol.answers import (
+from mooring.protocol.openai.answers import (
     AnswerFormat,
     AnswerHead,
-    ChatFormat,
     Choice,
-    CompletionFormat,
     Usage,
     model_body,
     model_list,
 )
-from mooring.protocol.openai import OpenAICall, parse_chat, parse_completion
+from mooring.protocol.openai.chat import parse_chat
+from mooring.protocol.openai.chat_answers import ChatFormat
+from mooring.protocol.openai.completion_answers import CompletionFormat
+from mooring.protocol.openai.completions import parse_completion
+from mooring.protocol.openai.fields import OpenAICall
 from mooring.service.host import ModelHost
 from mooring.settings import ServerSettings
 

@@ -14,7 +14,7 @@ from mooring.http.connection import ABORT
 from mooring.http.disconnect import unless_client_leaves
 from mooring.http.errors import problem_of
 from mooring.http.identification import record_of
-from mooring.protocol.answers import STREAM_END, AnswerFormat, AnswerHead, Usage, event_line
+from mooring.protocol.openai.answers import STREAM_END, AnswerFormat, AnswerHead, Usage, event_line
 from mooring.service.stream import TextDelta, TextEnd
 
 # How long a reader may take nothing while more events than allowed wait for it.

@@ -1,0 +1,1 @@
+"""OpenAI's bodies: what clients send, and how they are answered."""

@@ -1,0 +1,47 @@
+"""How `/v1/chat/completions` answers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mooring.protocol.openai.answers import AnswerHead, Choice, EndReason, Usage
+
+
+class ChatFormat:
+    """The answers of `/v1/chat/completions`."""
+
+    id_prefix = "chatcmpl-"
+
+    def whole(self, head: AnswerHead, choices: Sequence[Choice], usage: Usage) -> dict[str, Any]:
+        """Return a `chat.completion`."""
+        written = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": choice.text, "refusal": None},
+                "logprobs": None,
+                "finish_reason": choice.reason,
+            }
+            for index, choice in enumerate(choices)
+        ]
+        return head.body("chat.completion", written) | {"usage": usage.body()}
+
+    def opening(self, head: AnswerHead, index: int) -> list[dict[str, Any]]:
+        """Return the chunk that names the role."""
+        return [self._chunk(head, index, {"role": "assistant", "content": "", "refusal": None})]
+
+    def delta(self, head: AnswerHead, index: int, text: str) -> dict[str, Any]:
+        """Return a chunk with text."""
+        return self._chunk(head, index, {"content": text})
+
+    def end(self, head: AnswerHead, index: int, reason: EndReason) -> dict[str, Any]:
+        """Return the chunk with the finish reason."""
+        return self._chunk(head, index, {}, reason)
+
+    def usage(self, head: AnswerHead, usage: Usage) -> dict[str, Any]:
+        """Return the chunk with the usage."""
+        return head.body("chat.completion.chunk", []) | {"usage": usage.body()}
+
+    def _chunk(
+        self, head: AnswerHead, index: int, delta: dict[str, Any], reason: EndReason | None = None
+    ) -> dict[str, Any]:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return head.body("chat.completion.chunk", [choice])

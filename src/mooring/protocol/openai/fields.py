@@ -1,0 +1,93 @@
+"""What OpenAI's generating routes share: common fields, and refusals by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mooring.errors import InvalidParameter, UnsupportedParameter
+from mooring.generation import SAMPLING_FIELDS, PromptInput
+from mooring.protocol.body import StrictBody
+from mooring.protocol.call import Call
+
+_SAMPLING_NAMES = frozenset(field.name for field in SAMPLING_FIELDS)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAICall(Call):
+    """A call that names its model and says whether to stream."""
+
+    model: str
+    stream: bool
+    include_usage: bool
+
+
+class _StreamOptions(StrictBody):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class GenerationBody(StrictBody):
+    """What the bodies share; sampling values are checked by the service, by their own table."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    user: str | None = None
+
+    max_tokens: Any = None
+    temperature: Any = None
+    top_p: Any = None
+    top_k: Any = None
+    min_p: Any = None
+    repetition_penalty: Any = None
+    presence_penalty: Any = None
+    frequency_penalty: Any = None
+    seed: Any = None
+    stop: Any = None
+    logit_bias: Any = None
+    ignore_eos: Any = None
+    n: Any = None
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the sampling parameters that the client set."""
+        return {
+            name: value
+            for name in self.model_fields_set & _SAMPLING_NAMES
+            if (value := getattr(self, name)) is not None
+        }
+
+    def call(self, prompts: tuple[PromptInput, ...], parameters: Mapping[str, Any]) -> OpenAICall:
+        """Return what is asked, with the stream options checked."""
+        options = self.stream_options
+        if options is not None and not self.stream:
+            raise InvalidParameter(
+                "`stream_options` may only be given with `stream` = true.", param="stream_options"
+            )
+        if options is not None and options.include_obfuscation:
+            raise _unsupported("stream_options.include_obfuscation", off=(False,))
+        return OpenAICall(
+            prompts=prompts,
+            parameters=parameters,
+            model=self.model,
+            stream=bool(self.stream),
+            include_usage=bool(options and options.include_usage),
+        )
+
+
+def refuse_unsupported(body: GenerationBody, off: Mapping[str, tuple[Any, ...]]) -> None:
+    """Refuse what asks for more than is offered: any value but those that `off` has for a field."""
+    for name, values in off.items():
+        given = getattr(body, name)
+        if given is not None and not any(_same(given, value) for value in values):
+            raise _unsupported(name, values)
+
+
+def _same(given: Any, value: Any) -> bool:
+    """Compare without taking true for 1 or false for 0."""
+    return type(given) is type(value) and bool(given == value)
+
+
+def _unsupported(name: str, off: tuple[Any, ...]) -> UnsupportedParameter:
+    allowed = " or ".join(repr(value) for value in off)
+    instead = f" other than {allowed}" if off else ""
+    return UnsupportedParameter(f"`{name}`{instead} is not supported. Leave it out.", param=name)
