@@ -14,10 +14,12 @@ from mooring.errors import (
     NotReady,
     RequestFailed,
     ServerBusy,
+    UnsupportedParameter,
 )
 from mooring.generation import (
     Conversation,
     GenerationRequest,
+    Grammar,
     Instruction,
     Message,
     RawText,
@@ -283,6 +285,16 @@ def test_what_cannot_be_answered_is_refused(prompt: Any, error: type, message: s
             await service.prepare(TextRequest(prompt))
 
     run(test, EchoSettings(context_length=10, vocabulary_size=300))
+
+
+def test_a_grammar_that_the_engine_cannot_keep_to_is_refused_before_anything_else() -> None:
+    async def test(service: TextService) -> None:
+        request = TextRequest(RawText("x" * 5000), SamplingParams(), Grammar("json_object"))
+        with pytest.raises(UnsupportedParameter, match="echo engine.*json_object") as refusal:
+            await service.prepare(request)
+        assert refusal.value.param == "response_format"
+
+    run(test)
 
 
 def test_the_error_of_one_row_among_many_names_it() -> None:

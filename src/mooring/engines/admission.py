@@ -17,6 +17,7 @@ def check_request(request: GenerationRequest, capabilities: Capabilities) -> int
     _check_prompt(request, capabilities)
     _check_logit_bias(request, capabilities.vocabulary_size)
     _check_support(request.sampling, capabilities)
+    capabilities.check_grammar(request.grammar, request.sampling)
     room = capabilities.context_length - len(request.prompt_ids)
     max_tokens = room if request.sampling.max_tokens is None else request.sampling.max_tokens
     if max_tokens > room:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from mooring.errors import EngineStopped
-from mooring.generation import Event, GenerationRequest
+from mooring.errors import EngineStopped, UnsupportedParameter
+from mooring.generation import Event, GenerationRequest, Grammar, GrammarKind, SamplingParams
 
 Emit = Callable[[Event], None]
 
@@ -19,7 +19,8 @@ class Capabilities:
 
     `context_length` and `max_running` are in tokens and sequences; `precision` is the dtype it
     computes in and `device` where, as shown to people. `unsupported` names the sampling parameters
-    that it cannot honour: a request that sets one of them is refused.
+    that it cannot honour: a request that sets one of them is refused. `grammars` are the kinds of
+    grammar that it can keep answers to.
     """
 
     name: str
@@ -30,6 +31,25 @@ class Capabilities:
     vocabulary_size: int
     max_running: int
     unsupported: tuple[str, ...] = ()
+    grammars: tuple[GrammarKind, ...] = ()
+
+    def check_grammar(self, grammar: Grammar | None, sampling: SamplingParams) -> None:
+        """Raise `UnsupportedParameter` where answers cannot be kept to `grammar`."""
+        if grammar is None:
+            return
+        if grammar.kind not in self.grammars:
+            raise UnsupportedParameter(
+                f"The {self.name} engine cannot keep answers to a grammar of the kind "
+                f"{grammar.kind}. Leave `{grammar.param}` out, or serve the model with another "
+                "engine.",
+                param=grammar.param,
+            )
+        if sampling.ignore_eos:
+            raise UnsupportedParameter(
+                f"`ignore_eos` does not go with `{grammar.param}`, which says where an answer "
+                "ends. Leave one of them out.",
+                param="ignore_eos",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from mooring.generation.events import Event, Failed, Finished, FinishReason, Text, Token
 from mooring.generation.golden import Golden, GoldenAnswer, GoldenStep
+from mooring.generation.grammar import GRAMMAR_KINDS, Grammar, GrammarKind
 from mooring.generation.requests import (
     Conversation,
     GenerationRequest,
@@ -16,6 +17,7 @@ from mooring.generation.sampling import SAMPLING_FIELDS, SamplingField, Sampling
 from mooring.generation.tokenizer import Tokenizer
 
 __all__ = [
+    "GRAMMAR_KINDS",
     "SAMPLING_FIELDS",
     "Conversation",
     "Event",
@@ -26,6 +28,8 @@ __all__ = [
     "Golden",
     "GoldenAnswer",
     "GoldenStep",
+    "Grammar",
+    "GrammarKind",
     "Instruction",
     "Message",
     "PromptInput",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from mooring.generation.grammar import Grammar
 from mooring.generation.sampling import SamplingParams
 
 
@@ -46,10 +47,14 @@ PromptInput = Instruction | Conversation | RawText | TokenIds
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:
-    """One question with its sampling parameters; answered by `sampling.n` completions."""
+    """One question with its sampling parameters; answered by `sampling.n` completions.
+
+    With a `grammar` each of them keeps to it.
+    """
 
     prompt: PromptInput
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class GenerationRequest:
     `generated_ids` is the beginning of the answer where it was generated before: engines send only
     what follows, chosen as if they had generated the whole; `sampling.max_tokens` counts both.
     Engines reuse what they have read for others only for requests of the same `cache_scope`.
+    With a `grammar` the generated text keeps to it; its end is the end of the sequence, `stop`.
     """
 
     id: str
@@ -68,6 +74,7 @@ class GenerationRequest:
     sampling: SamplingParams
     generated_ids: tuple[int, ...] = ()
     cache_scope: str = ""
+    grammar: Grammar | None = None
 
     @property
     def input_ids(self) -> tuple[int, ...]:

@@ -1,19 +1,20 @@
 """What a request body asks for, whichever form it had."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from mooring.generation import PromptInput, SamplingParams, TextRequest
+from mooring.generation import Grammar, PromptInput, SamplingParams, TextRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Prompts, and the sampling parameters that the client set (unchecked)."""
+    """Prompts, the sampling parameters that the client set (unchecked), and what answers must be."""
 
     prompts: tuple[PromptInput, ...]
     parameters: Mapping[str, Any]
+    grammar: Grammar | None = field(default=None, kw_only=True)
 
     def requests(self, sampling: SamplingParams) -> list[TextRequest]:
         """Return one request per prompt."""
-        return [TextRequest(prompt, sampling) for prompt in self.prompts]
+        return [TextRequest(prompt, sampling, self.grammar) for prompt in self.prompts]

@@ -19,6 +19,7 @@ from mooring.errors import (
 from mooring.generation import (
     Conversation,
     GenerationRequest,
+    Grammar,
     Instruction,
     PromptInput,
     RawText,
@@ -40,6 +41,7 @@ class PreparedRequest:
 
     prompt_ids: tuple[int, ...]
     sampling: SamplingParams
+    grammar: Grammar | None = None
 
 
 class TextService:
@@ -116,8 +118,10 @@ class TextService:
 
     async def prepare(self, request: TextRequest) -> PreparedRequest:
         """Render and tokenize off the event loop; raise `InvalidInput` if it cannot be answered."""
+        self.capabilities.check_grammar(request.grammar, request.sampling)
         prompt_ids = await asyncio.to_thread(self._tokenize, request.prompt)
-        return PreparedRequest(prompt_ids, self._fit_context(len(prompt_ids), request.sampling))
+        sampling = self._fit_context(len(prompt_ids), request.sampling)
+        return PreparedRequest(prompt_ids, sampling, request.grammar)
 
     async def prepare_all(self, requests: Sequence[TextRequest]) -> list[PreparedRequest]:
         """Prepare the rows of one call in order; the error of a row names it, counted from 0."""
@@ -211,6 +215,7 @@ class TextService:
                 id=f"sequence-{next(self._ids)}",
                 prompt_ids=request.prompt_ids,
                 sampling=_with_seed(request.sampling, index),
+                grammar=request.grammar,
             )
             for request in prepared
             for index in range(request.sampling.n)

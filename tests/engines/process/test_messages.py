@@ -33,13 +33,14 @@ from mooring.errors import (
     RequestFailed,
     make_error,
 )
-from mooring.generation import Failed, Finished, GenerationRequest, SamplingParams, Token
+from mooring.generation import Failed, Finished, GenerationRequest, Grammar, SamplingParams, Token
 from mooring.settings import EngineSettings
 
 SAMPLING = SamplingParams(
     max_tokens=9, temperature=0.3, seed=-(2**63), stop=("a", "é"), logit_bias=((3, -1.5), (4, 2.0))
 )
-REQUEST = GenerationRequest("sequence-1", (5, 6, 2**31), SAMPLING, (7, 8), "a key")
+GRAMMAR = Grammar("json_schema", '{"type": "null"}', param="response_format.json_schema.schema")
+REQUEST = GenerationRequest("sequence-1", (5, 6, 2**31), SAMPLING, (7, 8), "a key", GRAMMAR)
 
 COMMAND_LIST: list[Command] = [
     Open(EngineDescription("/a b", 9, 8, EngineSettings("echo"), end_token_ids=(1, 2)), 0.5),
@@ -48,7 +49,7 @@ COMMAND_LIST: list[Command] = [
     Close(),
 ]
 REPORT_LIST: list[Report] = [
-    Opened(Capabilities("echo", "1", "cpu", "exact", 9, 8, 3)),
+    Opened(Capabilities("echo", "1", "cpu", "exact", 9, 8, 3, grammars=("json_object", "lark"))),
     Refused(trouble_of(NotEnoughMemory("too large"))),
     Heartbeat(Load(1, 2, 3)),
     Events(Load(1, 0, 4), [("a", 7), ("a", ("length", 5)), ("b", trouble_of(RequestFailed("no")))]),
