@@ -51,6 +51,6 @@ def test_refuses_to_go_past_the_end_of_a_grammar() -> None:
     request = GenerationRequest(
         "any", (1, 2), SamplingParams(ignore_eos=True), grammar=Grammar("json_object")
     )
-    with pytest.raises(UnsupportedParameter, match="`ignore_eos`.*`response_format`") as refusal:
+    with pytest.raises(UnsupportedParameter, match=r"`ignore_eos`.*`response_format`") as refusal:
         check_request(request, replace(CAPABILITIES, grammars=("json_object",)))
     assert refusal.value.param == "ignore_eos"

@@ -290,7 +290,7 @@ def test_what_cannot_be_answered_is_refused(prompt: Any, error: type, message: s
 def test_a_grammar_that_the_engine_cannot_keep_to_is_refused_before_anything_else() -> None:
     async def test(service: TextService) -> None:
         request = TextRequest(RawText("x" * 5000), SamplingParams(), Grammar("json_object"))
-        with pytest.raises(UnsupportedParameter, match="echo engine.*json_object") as refusal:
+        with pytest.raises(UnsupportedParameter, match=r"echo engine.*json_object") as refusal:
             await service.prepare(request)
         assert refusal.value.param == "response_format"
 

@@ -9,7 +9,7 @@ from mooring.generation import Grammar, PromptInput, SamplingParams, TextRequest
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Prompts, the sampling parameters that the client set (unchecked), and what answers must be."""
+    """Prompts, sampling parameters as the client set them (unchecked), and what answers must be."""
 
     prompts: tuple[PromptInput, ...]
     parameters: Mapping[str, Any]
