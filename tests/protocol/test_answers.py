@@ -45,8 +45,8 @@ def test_the_chunks_of_a_chat() -> None:
     format = ChatFormat()
     chunks = [
         *format.opening(HEAD, 1),
-        format.delta(HEAD, 1, "a"),
-        format.end(HEAD, 1, "stop"),
+        *format.delta(HEAD, 1, "a"),
+        *format.end(HEAD, 1, "stop"),
         format.usage(HEAD, USAGE),
     ]
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks[:3]]
@@ -69,10 +69,10 @@ def test_a_whole_completion_and_its_chunks() -> None:
     ]
     assert whole["usage"]["prompt_tokens"] == 3
     assert format.opening(HEAD, 0) == []
-    assert format.delta(HEAD, 2, "é")["choices"][0] == {
+    assert format.delta(HEAD, 2, "é")[0]["choices"][0] == {
         "index": 2, "text": "é", "logprobs": None, "finish_reason": None,
     }  # fmt: skip
-    assert format.end(HEAD, 2, "length")["choices"][0] == {
+    assert format.end(HEAD, 2, "length")[0]["choices"][0] == {
         "index": 2, "text": "", "logprobs": None, "finish_reason": "length",
     }  # fmt: skip
     for body in (whole, format.usage(HEAD, USAGE)):

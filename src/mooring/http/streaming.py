@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
@@ -76,22 +77,24 @@ class EventStream(StreamingResponse):
             for index in range(self._begun.choices):
                 for chunk in format.opening(head, index):
                     yield self._line(chunk)
-            yield self._piece(self._begun.first)
+            for chunk in self._chunks(self._begun.first):
+                yield self._line(chunk)
             async for piece in self._begun.pieces:
-                yield self._piece(piece)
+                for chunk in self._chunks(piece):
+                    yield self._line(chunk)
             if self._plan.include_usage:
                 yield event_line(format.usage(head, self._usage()))
         except MooringError as error:
             yield event_line(problem_of(error).openai_body())
         yield STREAM_END
 
-    def _piece(self, piece: TextDelta | TextEnd) -> bytes:
+    def _chunks(self, piece: TextDelta | TextEnd) -> list[dict[str, Any]]:
         format, head = self._plan.format, self._plan.head
         if isinstance(piece, TextDelta):
-            return self._line(format.delta(head, piece.index, piece.text))
-        return self._line(format.end(head, piece.index, piece.reason))
+            return format.delta(head, piece.index, piece.text)
+        return format.end(head, piece.index, piece.reason)
 
-    def _line(self, chunk: dict[str, object]) -> bytes:
+    def _line(self, chunk: dict[str, Any]) -> bytes:
         return event_line(chunk | {"usage": None} if self._plan.include_usage else chunk)
 
     def _usage(self) -> Usage:

@@ -66,11 +66,11 @@ class AnswerFormat(Protocol):
     def opening(self, head: AnswerHead, index: int) -> list[dict[str, Any]]:
         """Return the chunks that come before the text of choice `index`."""
 
-    def delta(self, head: AnswerHead, index: int, text: str) -> dict[str, Any]:
-        """Return the chunk with the next text of choice `index`."""
+    def delta(self, head: AnswerHead, index: int, text: str) -> list[dict[str, Any]]:
+        """Return the chunks with the next text of choice `index`; none while it is held back."""
 
-    def end(self, head: AnswerHead, index: int, reason: EndReason) -> dict[str, Any]:
-        """Return the chunk that says why choice `index` ended."""
+    def end(self, head: AnswerHead, index: int, reason: EndReason) -> list[dict[str, Any]]:
+        """Return what was held back of choice `index`, and the chunk that says why it ended."""
 
     def usage(self, head: AnswerHead, usage: Usage) -> dict[str, Any]:
         """Return the last chunk, with no choice and the usage."""

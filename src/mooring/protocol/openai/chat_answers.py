@@ -28,13 +28,13 @@ class ChatFormat:
         """Return the chunk that names the role."""
         return [self._chunk(head, index, {"role": "assistant", "content": "", "refusal": None})]
 
-    def delta(self, head: AnswerHead, index: int, text: str) -> dict[str, Any]:
+    def delta(self, head: AnswerHead, index: int, text: str) -> list[dict[str, Any]]:
         """Return a chunk with text."""
-        return self._chunk(head, index, {"content": text})
+        return [self._chunk(head, index, {"content": text})]
 
-    def end(self, head: AnswerHead, index: int, reason: EndReason) -> dict[str, Any]:
+    def end(self, head: AnswerHead, index: int, reason: EndReason) -> list[dict[str, Any]]:
         """Return the chunk with the finish reason."""
-        return self._chunk(head, index, {}, reason)
+        return [self._chunk(head, index, {}, reason)]
 
     def usage(self, head: AnswerHead, usage: Usage) -> dict[str, Any]:
         """Return the chunk with the usage."""

@@ -22,13 +22,13 @@ class CompletionFormat:
         """Return nothing: text comes first."""
         return []
 
-    def delta(self, head: AnswerHead, index: int, text: str) -> dict[str, Any]:
+    def delta(self, head: AnswerHead, index: int, text: str) -> list[dict[str, Any]]:
         """Return a chunk with text."""
-        return head.body("text_completion", [_text_choice(index, text, None)])
+        return [head.body("text_completion", [_text_choice(index, text, None)])]
 
-    def end(self, head: AnswerHead, index: int, reason: EndReason) -> dict[str, Any]:
+    def end(self, head: AnswerHead, index: int, reason: EndReason) -> list[dict[str, Any]]:
         """Return the chunk with the finish reason."""
-        return head.body("text_completion", [_text_choice(index, "", reason)])
+        return [head.body("text_completion", [_text_choice(index, "", reason)])]
 
     def usage(self, head: AnswerHead, usage: Usage) -> dict[str, Any]:
         """Return the chunk with the usage."""
