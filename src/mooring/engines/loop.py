@@ -4,6 +4,7 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
+from concurrent.futures import Future
 
 from mooring.engines.admission import check_request
 from mooring.engines.contract import Capabilities, Emit, Load
@@ -20,8 +21,10 @@ class EngineLoop(ABC):
     """An `Engine` whose sequences are stepped by one thread of this process.
 
     A subclass opens its model, makes one step for all its sequences, and frees the model; it
-    forgets a sequence once it has `ended`. An idle engine waits `GATHER_SECONDS` after a first
-    request, so that requests sent together start together.
+    forgets a sequence once it has `ended`. All of that is done in the engine's thread: OpenMP keeps
+    a pool for each thread that calls it, and a second pool makes every step of the first slower.
+    An idle engine waits `GATHER_SECONDS` after a first request, so that requests sent together
+    start together.
     """
 
     def __init__(self) -> None:
@@ -49,17 +52,13 @@ class EngineLoop(ABC):
 
     def start(self) -> Capabilities:
         """Load the model and begin to run; raise a `MooringError` if either fails."""
-        capabilities = self._open()
-        with self._changed:
-            stopped = self._stopping
-            if not stopped:
-                self._capabilities, self._places = capabilities, capabilities.max_running
-                self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
-                self._thread.start()
-        if stopped:
-            self._free()
-            raise _stopped()
-        return capabilities
+        opened: Future[Capabilities] = Future()
+        threading.Thread(target=self._live, args=(opened,), name="engine", daemon=True).start()
+        try:
+            return opened.result()
+        except BaseException:  # an interrupt too: who waits no longer wants no engine
+            self.close()
+            raise
 
     def submit(self, request: GenerationRequest, emit: Emit) -> None:
         """Queue one sequence; raise `EngineStopped`, or `InvalidInput` if it could only fail."""
@@ -98,6 +97,25 @@ class EngineLoop(ABC):
             self._changed.notify()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+
+    def _live(self, opened: Future[Capabilities]) -> None:
+        """Open, loop and free."""
+        try:
+            capabilities = self._open()
+        except BaseException as error:  # noqa: BLE001 - raised where `start` waits
+            opened.set_exception(error)
+            return
+        with self._changed:
+            stopped = self._stopping
+            if not stopped:
+                self._capabilities, self._places = capabilities, capabilities.max_running
+                self._thread = threading.current_thread()
+        if stopped:
+            self._free()
+            opened.set_exception(_stopped())
+            return
+        opened.set_result(capabilities)
+        self._loop()
 
     def _loop(self) -> None:
         try:
