@@ -16,7 +16,7 @@ from mooring.settings import ServerLimits, ServiceLimits
 
 DOCS = Path(__file__).parents[1] / "docs"
 MOORING = Path(sys.executable).with_name("mooring")
-VERBS = ("plan", "package", "serve", "predict", "chat", "info", "bench", "key")
+VERBS = ("plan", "package", "serve", "predict", "chat", "info", "verify", "bench", "key")
 COLUMNS = 100
 
 CLI_INTRODUCTION = """# The command line

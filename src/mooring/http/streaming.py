@@ -20,6 +20,9 @@ from mooring.service.stream import TextDelta, TextEnd
 
 # How long a reader may take nothing while more events than allowed wait for it.
 _BEHIND_SECONDS = 1.0
+# Proxies close what is silent for long; a comment is no event to any client.
+_SILENT_SECONDS = 15.0
+_PING = b": ping\n\n"
 
 _HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 
@@ -51,6 +54,7 @@ class EventStream(StreamingResponse):
             await send(message)
             self._sent += 1
 
+        pings = asyncio.create_task(self._keep_alive(send))
         try:
             await unless_client_leaves(
                 receive, self.stream_response(send_counted), self._reader_falls_behind()
@@ -60,6 +64,7 @@ class EventStream(StreamingResponse):
             # Of no effect on a client that has gone; one that does not read is not waited for.
             scope["state"][ABORT]()
         finally:
+            pings.cancel()
             await pieces.aclose()
             record.count_tokens(self._begun.prompt_tokens, pieces.completion_tokens)
             self._begun.reservation.settle(self._begun.prompt_tokens + pieces.completion_tokens)
@@ -70,6 +75,15 @@ class EventStream(StreamingResponse):
         while sent < self._sent or self._begun.pieces.buffered <= self._plan.max_buffered_events:
             sent = self._sent
             await asyncio.sleep(_BEHIND_SECONDS)
+
+    async def _keep_alive(self, send: Send) -> None:
+        """Send a comment whenever nothing else was sent for a while."""
+        sent = 0
+        while True:
+            await asyncio.sleep(_SILENT_SECONDS)
+            if 0 < sent == self._sent:
+                await send({"type": "http.response.body", "body": _PING, "more_body": True})
+            sent = self._sent
 
     async def _events(self) -> AsyncGenerator[bytes]:
         format, head = self._plan.format, self._plan.head
