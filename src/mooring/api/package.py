@@ -12,6 +12,7 @@ from mooring.api.smoke_test import smoke_test
 from mooring.api.watching import Silent, Watcher
 from mooring.errors import BrokenSource, MissingDependency, NotEnoughMemory
 from mooring.generation import Golden
+from mooring.loading.light_tokenizer import find_reading
 from mooring.machine import read_machine
 from mooring.packaging.artifact import ArtifactPlan
 from mooring.packaging.default_choice import choose_defaults
@@ -19,12 +20,13 @@ from mooring.packaging.inspection import inspect_snapshot
 from mooring.packaging.plan import UNSTATED_CONTEXT, make_plan
 from mooring.packaging.prompt_choice import choose_prompt_format
 from mooring.packaging.publish import Publication, Published, check_publication, publish
-from mooring.packaging.requirements import find_requirements
+from mooring.packaging.requirements import find_requirements, require_serving_packages
 from mooring.packaging.snapshot import Snapshot, fetch_snapshot
 from mooring.spec.facts import ModelFacts
 from mooring.spec.manifest import Manifest, SnapshotFile, sha256_of
 from mooring.spec.model_spec import ModelSpec
 from mooring.spec.prompt import PromptFormat
+from mooring.spec.tokenizer import TokenizerReading
 
 if TYPE_CHECKING:
     from mlflow.models.model import ModelInfo
@@ -151,6 +153,7 @@ class _Packaging:
 
     def run(self) -> Published:
         check_publication(self._publication)
+        require_serving_packages(self._spec.requirements)
         self._watcher.stage(f"Fetching {self._spec.source}")
         snapshot = fetch_snapshot(self._spec, show_progress=self._watcher.show_downloads)
         facts = inspect_snapshot(snapshot, trust_remote_code=self._spec.trust_remote_code)
@@ -188,7 +191,18 @@ class _Packaging:
             requirements=requirements,
             files=self._hash_files(snapshot),
             golden=golden,
+            tokenizer=self._read_tokenizer(snapshot),
         )
+
+    def _read_tokenizer(self, snapshot: Snapshot) -> TokenizerReading | None:
+        trusts = self._spec.trust_remote_code
+        try:
+            reading = find_reading(snapshot.path, trust_remote_code=trusts)
+        except MissingDependency:
+            reading = None
+        if reading is None:
+            self._watcher.note("This tokenizer needs transformers wherever the model is served.")
+        return reading
 
     def _make_golden(
         self, snapshot: Snapshot, prompt: PromptFormat, context_length: int

@@ -8,8 +8,7 @@ from mooring.engines.contract import Capabilities
 from mooring.errors import InvalidInput
 from mooring.loading.bundle import open_bundle
 from mooring.loading.choice import candidates
-from mooring.loading.start import engine_of
-from mooring.loading.tokenizer import TransformersTokenizer
+from mooring.loading.start import engine_of, tokenizer_of
 from mooring.settings import EngineSettings
 
 
@@ -73,9 +72,7 @@ def verify(
         agreement = compare(chosen, capabilities, golden, bundle.manifest.facts.end_token_ids)
     finally:
         chosen.close()
-    tokenizer = TransformersTokenizer(
-        bundle.snapshot, trust_remote_code=bundle.manifest.trust_remote_code
-    )
+    tokenizer = tokenizer_of(bundle)
     partings = tuple(
         PartingText(
             answer=parting.answer,

@@ -10,7 +10,8 @@ from mooring.engines.description import EngineDescription, make_engine
 from mooring.errors import EngineStopped, MooringError
 from mooring.loading.bundle import Bundle
 from mooring.loading.choice import candidates
-from mooring.loading.tokenizer import TransformersTokenizer
+from mooring.loading.light_tokenizer import LightTokenizer
+from mooring.loading.tokenizer import ModelTokenizer, TransformersTokenizer
 from mooring.loading.verdicts import require_agreement
 from mooring.service.host import ModelIdentity
 from mooring.service.text_service import TextService
@@ -51,7 +52,7 @@ def start_service(
     starts and agrees with the model's golden tokens. Raises `EngineDisagrees` if none does.
     """
     manifest = bundle.manifest
-    tokenizer = _tokenizer_of(bundle)
+    tokenizer = tokenizer_of(bundle)
     engine, capabilities = start_engine(bundle, settings or EngineSettings(), observer, tokenizer)
     service = TextService(
         engine=engine,
@@ -79,7 +80,7 @@ def start_engine(
     bundle: Bundle,
     settings: EngineSettings,
     observer: EngineObserver | None = None,
-    tokenizer: TransformersTokenizer | None = None,
+    tokenizer: ModelTokenizer | None = None,
 ) -> tuple[Engine, Capabilities]:
     """Start the first engine of those that may serve `bundle` which starts and agrees."""
     *others, last = candidates(bundle, settings)
@@ -95,7 +96,7 @@ def _start_agreeing(
     bundle: Bundle,
     settings: EngineSettings,
     observer: EngineObserver | None,
-    tokenizer: TransformersTokenizer | None,
+    tokenizer: ModelTokenizer | None,
 ) -> tuple[Engine, Capabilities]:
     told = None if observer is None else _OnceChosen(observer)
     engine = engine_of(bundle, settings, told, tokenizer)
@@ -138,7 +139,7 @@ def engine_of(
     bundle: Bundle,
     settings: EngineSettings,
     observer: EngineObserver | None = None,
-    tokenizer: TransformersTokenizer | None = None,
+    tokenizer: ModelTokenizer | None = None,
 ) -> Engine:
     """Return the engine, not started, that `settings` say for `bundle`; see `start_service`.
 
@@ -157,7 +158,7 @@ def engine_of(
     if settings.name == "upstream":
         from mooring.engines.upstream import UpstreamEngine
 
-        return UpstreamEngine(description, (tokenizer or _tokenizer_of(bundle)).text_of, observer)
+        return UpstreamEngine(description, (tokenizer or tokenizer_of(bundle)).text_of, observer)
     if observer is None:
         return make_engine(description)
     from mooring.engines.process import ProcessEngine
@@ -165,6 +166,12 @@ def engine_of(
     return ProcessEngine(description, observer)
 
 
-def _tokenizer_of(bundle: Bundle) -> TransformersTokenizer:
-    trusts = bundle.manifest.trust_remote_code
-    return TransformersTokenizer(bundle.snapshot, trust_remote_code=trusts)
+def tokenizer_of(bundle: Bundle) -> ModelTokenizer:
+    """Return the bundle's tokenizer, without transformers where packaging found that possible.
+
+    Raises `MissingDependency` where transformers is needed and not installed.
+    """
+    manifest = bundle.manifest
+    if manifest.tokenizer is not None:
+        return LightTokenizer(bundle.snapshot, manifest.tokenizer)
+    return TransformersTokenizer(bundle.snapshot, trust_remote_code=manifest.trust_remote_code)

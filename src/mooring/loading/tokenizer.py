@@ -1,5 +1,6 @@
-"""The model's own tokenizer, as transformers loads it."""
+"""The model's own tokenizer: as transformers loads it, and what is the same for every kind."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
@@ -8,7 +9,28 @@ from typing import Any
 from mooring.errors import BrokenSource, MissingDependency
 
 
-class TransformersTokenizer:
+class ModelTokenizer(ABC):
+    """Text to token ids and back; safe to call from several threads."""
+
+    @abstractmethod
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Return the token ids of `text`, with the model's own begin tokens if asked."""
+
+    @abstractmethod
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Return the text of `token_ids`, spaces left as they are."""
+
+    def text_of(self, token_ids: Sequence[int]) -> str | None:
+        """Return the text that encodes, begin tokens added, to exactly these ids; None if none."""
+        ids = list(token_ids)
+        for start in range(min(2, len(ids))):
+            text = self.decode(ids[start:], skip_special_tokens=False)
+            if self.encode(text, add_special_tokens=True) == ids:
+                return text
+        return None
+
+
+class TransformersTokenizer(ModelTokenizer):
     """Wraps `AutoTokenizer`, fast or slow; one call at a time, as its Rust core demands."""
 
     def __init__(self, snapshot: Path, *, trust_remote_code: bool = False) -> None:
@@ -16,19 +38,24 @@ class TransformersTokenizer:
             from transformers import AutoTokenizer
         except ImportError:
             raise MissingDependency(
-                "Loading this tokenizer needs transformers. "
+                "This model's tokenizer needs transformers. "
                 "Install it with: pip install 'mooring[transformers]'"
             ) from None
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(
                 snapshot, local_files_only=True, trust_remote_code=trust_remote_code
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:
             raise BrokenSource(
                 "The tokenizer cannot be loaded. Check tokenizer.json and tokenizer_config.json "
                 f"of the model ({type(error).__name__})."
             ) from error
         self._lock = Lock()
+
+    @property
+    def core(self) -> Any:
+        """The `tokenizers.Tokenizer` within, None for a tokenizer written in Python."""
+        return getattr(self._tokenizer, "backend_tokenizer", None)
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Return the token ids of `text`, with the model's own begin tokens if asked."""
@@ -38,22 +65,12 @@ class TransformersTokenizer:
             )
         return ids
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """Return the text of `token_ids` without special tokens, spaces left as they are."""
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Return the text of `token_ids`, spaces left as they are."""
         with self._lock:
             text: str = self._tokenizer.decode(
-                list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+                list(token_ids),
+                skip_special_tokens=skip_special_tokens,
+                clean_up_tokenization_spaces=False,
             )
         return text
-
-    def text_of(self, token_ids: Sequence[int]) -> str | None:
-        """Return the text that encodes, begin tokens added, to exactly these ids; None if none."""
-        ids = list(token_ids)
-        for start in range(min(2, len(ids))):
-            with self._lock:
-                text: str = self._tokenizer.decode(
-                    ids[start:], skip_special_tokens=False, clean_up_tokenization_spaces=False
-                )
-            if self.encode(text, add_special_tokens=True) == ids:
-                return text
-        return None

@@ -66,6 +66,12 @@ def find_requirements(
     return tuple(chosen[name] for name in sorted(chosen))
 
 
+def require_serving_packages(extra: tuple[str, ...]) -> None:
+    """Raise `MissingDependency` for what every model needs and neither is here nor in `extra`."""
+    given = {canonicalize_name(_parse(item).name) for item in extra}
+    _require_installed([name for name in SERVING if name not in given and not _version(name)])
+
+
 def _parse(text: str) -> Requirement:
     try:
         return Requirement(text)

@@ -11,6 +11,7 @@ from mooring.errors import CorruptArtifact
 from mooring.generation import Golden, SamplingParams
 from mooring.spec.facts import ModelFacts
 from mooring.spec.prompt import PromptFormat
+from mooring.spec.tokenizer import TokenizerReading
 
 MANIFEST_VERSION = 2
 MANIFEST_PATH = "artifacts/manifest.json"
@@ -45,6 +46,7 @@ class Manifest(_Frozen):
     """Everything that loading needs to know, so that it reads no config of the model itself.
 
     `golden` is what engines must agree with before they serve; None where it was not made.
+    `tokenizer` says how to tokenize without transformers; None where that cannot be.
     """
 
     version: int = MANIFEST_VERSION
@@ -59,6 +61,7 @@ class Manifest(_Frozen):
     requirements: tuple[str, ...]
     files: tuple[SnapshotFile, ...]
     golden: Golden | None = None
+    tokenizer: TokenizerReading | None = None
 
     @property
     def sampling(self) -> SamplingParams:
