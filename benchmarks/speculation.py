@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from mooring.engines.transformers import TransformersEngine
-from mooring.generation import Event, Failed, GenerationRequest, SamplingParams, Token
+from mooring.generation import Event, Failed, GenerationRequest, SamplingParams, Started, Token
 from mooring.settings import Dtype, EngineSettings
 
 PROMPT_TOKENS, LONG_PROMPT_TOKENS, NEW_TOKENS = 64, 512, 128
@@ -47,7 +47,9 @@ def answer(
     engine.submit(GenerationRequest("one", tuple(prompt), params), events.put)
     tokens: list[int] = []
     first = 0.0
-    while isinstance(event := events.get(), Token):
+    while isinstance(event := events.get(), Started | Token):
+        if isinstance(event, Started):
+            continue
         first = first or time.perf_counter() - began
         tokens.append(event.id)
     if isinstance(event, Failed):

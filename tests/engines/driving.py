@@ -12,6 +12,7 @@ from mooring.generation import (
     Finished,
     GenerationRequest,
     SamplingParams,
+    Started,
     Text,
     Token,
 )
@@ -31,9 +32,9 @@ class Answer:
 
     def receive(self, event: Event) -> None:
         self.events.append(event)
-        if not isinstance(event, Token | Text):
+        if isinstance(event, Finished | Failed):
             self._ended.set()
-        elif self._on_token is not None:
+        elif self._on_token is not None and not isinstance(event, Started):
             self._on_token(self)
 
     @property
@@ -51,7 +52,7 @@ class Answer:
     @property
     def end(self) -> Finished | Failed:
         event = self.wait().events[-1]
-        assert not isinstance(event, Token | Text)
+        assert isinstance(event, Finished | Failed)
         return event
 
 

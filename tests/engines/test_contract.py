@@ -15,7 +15,7 @@ from mooring.errors import (
     InvalidPrompt,
     RequestFailed,
 )
-from mooring.generation import Failed, Finished, Token
+from mooring.generation import Failed, Finished, Started, Token
 from tests.engines.conftest import EngineOf
 from tests.engines.driving import Answer, ask, engine_threads
 from tests.models import CONTEXT_LENGTH, VOCABULARY_SIZE
@@ -43,8 +43,22 @@ def test_start_tells_capabilities(engine_of: EngineOf) -> None:
 
 def test_sends_tokens_then_one_end(engine: Engine) -> None:
     answer = ask(engine, [5, 6, 7], max_tokens=3).wait()
-    assert [type(event) for event in answer.events] == [Token, Token, Token, Finished]
+    assert [type(event) for event in answer.events] == [Started, Token, Token, Token, Finished]
     assert answer.end == Finished("length")
+
+
+def test_what_ends_while_it_waits_never_started(engine_of: EngineOf) -> None:
+    engine = engine_of(max_running=1)
+    engine.start()
+    began = threading.Event()
+    running = ask(engine, [5], max_tokens=250, ignore_eos=True, on_token=lambda _: began.set())
+    waiting = ask(engine, [6], max_tokens=3)
+    assert began.wait(10)
+    assert (engine.load().running, engine.load().waiting) == (1, 1)
+    for answer in (waiting, running):
+        engine.cancel(answer.id)
+    assert waiting.wait().events == [Finished("cancelled")]
+    assert running.wait().events[0] == Started()
 
 
 def test_goes_on_past_the_end_token_if_told(engine: Engine) -> None:
@@ -246,7 +260,7 @@ def test_a_broken_receiver_does_not_stop_others(engine: Engine) -> None:
     other = ask(engine, [6, 7], max_tokens=10, ignore_eos=True)
     assert other.end == Finished("length")
     assert len(other.tokens) == 10
-    assert len(broken.events) == 1
+    assert [type(event) for event in broken.events] == [Started, Token]
 
 
 def test_does_not_take_requests_before_start(engine_of: EngineOf) -> None:
@@ -268,7 +282,7 @@ def test_close_ends_everything(engine_of: EngineOf) -> None:
         end = answer.end
         assert isinstance(end, Failed)
         assert isinstance(end.error, EngineStopped)
-        assert sum(not isinstance(event, Token) for event in answer.events) == 1
+        assert sum(isinstance(event, Finished | Failed) for event in answer.events) == 1
     assert engine_threads() == []
     with pytest.raises(EngineStopped):
         ask(engine, [5])

@@ -37,6 +37,7 @@ def test_a_chat_is_answered(echo: Running) -> None:
     tokens = len(ECHO.encode())
     assert answer.usage.to_dict() == {
         "prompt_tokens": tokens, "completion_tokens": tokens, "total_tokens": 2 * tokens,
+        "prompt_tokens_details": {"cached_tokens": 0},
     }  # fmt: skip
     assert re.fullmatch(r"chatcmpl-[0-9a-f]{32}", answer.id)
     assert (answer.model, answer.system_fingerprint) == ("demo", "mooring-0123456789ab")

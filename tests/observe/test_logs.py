@@ -30,7 +30,7 @@ def record() -> RequestRecord:
 def test_an_access_line_says_what_is_known(lines: io.StringIO) -> None:
     answered = record()
     answered.status = 200
-    answered.count_tokens(3, 4)
+    answered.count_tokens(3, 4, 2)
     log_request(answered)
     line = json.loads(lines.getvalue())
     assert line.pop("time").endswith("+00:00")
@@ -38,7 +38,7 @@ def test_an_access_line_says_what_is_known(lines: io.StringIO) -> None:
     assert line == {
         "level": "info", "logger": "mooring.access", "message": "request", "request_id": "r-1",
         "method": "POST", "path": "/v1/completions", "status": 200, "model": "demo/1@ab",
-        "prompt_tokens": 3, "completion_tokens": 4,
+        "prompt_tokens": 3, "completion_tokens": 4, "cached_tokens": 2,
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from mooring.protocol.openai.chat_answers import ChatFormat
 from mooring.protocol.openai.completion_answers import CompletionFormat
 
 HEAD = AnswerHead("x-1", 7, "demo", "mooring-ab")
-USAGE = Usage(3, 4)
+USAGE = Usage(3, 4, 2)
 COMMON = {"id": "x-1", "created": 7, "model": "demo", "system_fingerprint": "mooring-ab"}
 
 
@@ -36,7 +36,12 @@ def test_a_whole_chat() -> None:
             }
             for index, text, reason in ((0, "a", "stop"), (1, "b", "length"))
         ],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
+        "usage": {
+            "prompt_tokens": 3,
+            "completion_tokens": 4,
+            "total_tokens": 7,
+            "prompt_tokens_details": {"cached_tokens": 2},
+        },
     }
     ChatCompletion.model_validate(body, strict=True)
 

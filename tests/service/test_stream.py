@@ -11,6 +11,7 @@ from mooring.generation import (
     GenerationRequest,
     RawText,
     SamplingParams,
+    Started,
     TextRequest,
     Token,
 )
@@ -78,6 +79,21 @@ def test_places_are_held_until_the_engine_lets_go() -> None:
         emit(engine, Finished("cancelled"))
         await asyncio.sleep(0)
         assert service.activity.sequences == 0
+
+    asyncio.run(test())
+
+
+def test_a_start_ends_the_wait_and_says_what_was_cached() -> None:
+    async def test() -> None:
+        service, engine = recorded_service()
+        stream = service.start(await service.prepare(asked("abc", stop="!")))
+        assert service.activity.waiting_tokens == 4
+        emit(engine, Started(2))
+        await asyncio.sleep(0)
+        assert (service.activity.waiting_tokens, stream.begun, stream.buffered) == (0, True, 0)
+        emit(engine, Token(ord("b")), Token(ord("!")))
+        (completion,) = await stream.collect()
+        assert (completion.text, completion.reason, completion.cached_tokens) == ("b", "stop", 2)
 
     asyncio.run(test())
 

@@ -10,7 +10,7 @@ import psutil
 from mooring.bench.target import Answer, Ask
 from mooring.engines.contract import Emit, Engine
 from mooring.errors import BenchmarkFailed, EngineStopped
-from mooring.generation import Event, Failed, GenerationRequest, SamplingParams, Token
+from mooring.generation import Event, Failed, GenerationRequest, SamplingParams, Started, Token
 
 
 class Restarts:
@@ -94,7 +94,7 @@ def _receiver(arrivals: list[float], ids: list[int], ended: Queue[Event]) -> Emi
         if isinstance(event, Token):
             arrivals.append(time.perf_counter())
             ids.append(event.id)
-        else:
+        elif not isinstance(event, Started):
             ended.put(event)
 
     return receive

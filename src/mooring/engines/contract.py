@@ -53,19 +53,33 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheUse:
+    """How full the cache of keys and values is, and how often it was too full.
+
+    `used` is the share that running sequences take, 0 to 1; `preemptions` counts sequences that
+    were put back since the engine started, to make room. Both are 0 where there is no bound.
+    """
+
+    used: float = 0.0
+    preemptions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """Sequences an engine holds now, and the steps it has made since it started."""
 
     running: int
     waiting: int
     steps: int
+    cache: CacheUse = CacheUse()
 
 
 class Engine(Protocol):
     """Runs sequences. All methods may be called from any thread; none blocks but start and close.
 
-    For each submitted request `emit` is called in order with any number of `Token` and then
-    exactly one `Finished` or `Failed`, from the engine's own thread; it must return at once.
+    For each submitted request `emit` is called in order with one `Started` once it waits no longer,
+    any number of `Token`, and then exactly one `Finished` or `Failed`, from the engine's own
+    thread; it must return at once. One that ends while it waits has no `Started`.
     """
 
     def start(self) -> Capabilities:

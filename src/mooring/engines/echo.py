@@ -67,6 +67,8 @@ class EchoEngine(EngineLoop):
         self._pace(idle=not going_on)
         if self._steps == self._settings.breaks_at_step:
             raise RuntimeError(f"Told to break at step {self._steps}.")
+        for sequence in joining:
+            sequence.start()
         self._echoing = going_on + joining
         for sequence in self._echoing:
             self._advance(sequence)

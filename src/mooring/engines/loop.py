@@ -7,7 +7,7 @@ from collections import deque
 from concurrent.futures import Future
 
 from mooring.engines.admission import check_request
-from mooring.engines.contract import Capabilities, Emit, Load
+from mooring.engines.contract import CacheUse, Capabilities, Emit, Load
 from mooring.engines.sequence import Sequence
 from mooring.errors import EngineError, EngineStopped, OutOfMemory, RequestFailed
 from mooring.generation import Failed, Finished, GenerationRequest
@@ -50,6 +50,10 @@ class EngineLoop(ABC):
     def _free(self) -> None:
         """Let go of the model."""
 
+    def _cache_use(self) -> CacheUse:
+        """Say how full the cache is, for an engine that has one; called from any thread."""
+        return CacheUse()
+
     def start(self) -> Capabilities:
         """Load the model and begin to run; raise a `MooringError` if either fails."""
         opened: Future[Capabilities] = Future()
@@ -87,7 +91,7 @@ class EngineLoop(ABC):
         """Count what runs and what waits."""
         with self._changed:
             running = sum(not sequence.ended for sequence in self._running)
-            return Load(running, len(self._waiting), self._steps)
+            return Load(running, len(self._waiting), self._steps, self._cache_use())
 
     def close(self) -> None:
         """End all sequences with `Failed(EngineStopped)` and free the model."""

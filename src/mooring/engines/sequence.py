@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection
 
 from mooring.engines.contract import Emit
-from mooring.generation import Event, Failed, Finished, GenerationRequest, Token
+from mooring.generation import Event, Failed, Finished, GenerationRequest, Started, Token
 
 logger = logging.getLogger(__name__)
 
@@ -12,8 +12,9 @@ logger = logging.getLogger(__name__)
 class Sequence:
     """A submitted request with what it has generated; ends exactly once.
 
-    Only the engine's own thread calls its methods; any thread may set `cancelled`. An engine sets
-    `cached_tokens` before the end, as `Finished` has it.
+    Only the engine's own thread calls its methods; any thread may set `cancelled`. An engine calls
+    `start` when it begins with the sequence, and sets `cached_tokens` before that, or before the
+    end where it learns it late.
     """
 
     def __init__(self, request: GenerationRequest, emit: Emit, max_tokens: int) -> None:
@@ -21,12 +22,20 @@ class Sequence:
         self.max_tokens = max_tokens
         self.generated = len(request.generated_ids)
         self.cached_tokens = 0
+        self.started = False
         self.cancelled = False
         self.ended = False
         self._emit = emit
 
+    def start(self) -> None:
+        """Say that the sequence waits no longer; later calls say nothing."""
+        if not self.started:
+            self.started = True
+            self._send(Started(self.cached_tokens))
+
     def push(self, token_id: int, end_token_ids: Collection[int]) -> None:
         """Take the next token: send it, and end at an end token or at the limit."""
+        self.start()
         if token_id in end_token_ids and not self.request.sampling.ignore_eos:
             self.end(Finished("stop", self.cached_tokens))
             return

@@ -1,6 +1,6 @@
 """What we mean: the words that protocol, service and engines share."""
 
-from mooring.generation.events import Event, Failed, Finished, FinishReason, Text, Token
+from mooring.generation.events import Event, Failed, Finished, FinishReason, Started, Text, Token
 from mooring.generation.golden import Golden, GoldenAnswer, GoldenStep
 from mooring.generation.grammar import GRAMMAR_KINDS, Grammar, GrammarKind
 from mooring.generation.requests import (
@@ -36,6 +36,7 @@ __all__ = [
     "RawText",
     "SamplingField",
     "SamplingParams",
+    "Started",
     "Text",
     "TextRequest",
     "Token",

@@ -9,6 +9,17 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """The engine begins with the sequence, which has waited until now.
+
+    `cached_tokens` counts tokens of the prompt that the engine had read before, for others, as far
+    as it knows by then.
+    """
+
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """One generated token id; the end token itself is never sent."""
 
@@ -45,4 +56,4 @@ class Failed:
     error: EngineError
 
 
-Event = Token | Text | Finished | Failed
+Event = Started | Token | Text | Finished | Failed

@@ -23,16 +23,30 @@ class Answered:
         """Count the generated tokens of all answers."""
         return sum(completion.tokens for completion in chain(*self.completions))
 
+    @property
+    def cached_tokens(self) -> int:
+        """Count the prompt tokens that were read before: a prompt's first answer reads it."""
+        return sum(answers[0].cached_tokens for answers in self.completions)
+
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """Answers that have begun: their first piece, and the stream of what follows."""
+    """Answers that have begun: their first piece, and the stream of what follows.
+
+    There are `choices` in all, `per_prompt` for each prompt.
+    """
 
     first: TextDelta | TextEnd
     pieces: TextStream
     choices: int
+    per_prompt: int
     prompt_tokens: int
     reservation: Reservation
+
+    @property
+    def cached_tokens(self) -> int:
+        """Count the prompt tokens that were read before: a prompt's first answer reads it."""
+        return sum(self.pieces.cached_tokens[:: self.per_prompt])
 
 
 async def complete(service: TextService, call: Call, caller: Caller) -> Answered:
@@ -61,8 +75,9 @@ async def begin(service: TextService, call: Call, caller: Caller) -> Begun:
     except MooringError:
         reservation.settle(0)
         raise
-    choices = sum(request.sampling.n for request in prepared)
-    return Begun(first, pieces, choices, _prompt_tokens(prepared), reservation)
+    per_prompt = prepared[0].sampling.n
+    choices = per_prompt * len(prepared)
+    return Begun(first, pieces, choices, per_prompt, _prompt_tokens(prepared), reservation)
 
 
 def _prompt_tokens(prepared: Sequence[PreparedRequest]) -> int:

@@ -93,7 +93,9 @@ class OpenAIRoutes:
 def _whole(
     request: Request, format: AnswerFormat, head: AnswerHead, answered: Answered
 ) -> Response:
-    record_of(request.scope).count_tokens(answered.prompt_tokens, answered.completion_tokens)
+    usage = Usage(answered.prompt_tokens, answered.completion_tokens, answered.cached_tokens)
+    record_of(request.scope).count_tokens(
+        usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
+    )
     choices = [Choice(c.text, c.reason) for c in chain(*answered.completions)]
-    usage = Usage(answered.prompt_tokens, answered.completion_tokens)
     return JSONResponse(format.whole(head, choices, usage))

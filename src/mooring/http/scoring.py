@@ -30,5 +30,7 @@ class ScoringRoutes:
         caller = caller_of(request.scope)
         caller.check_models(self._host.identity.served_names)
         answered = await unless_client_leaves(request.receive, complete(service, call, caller))
-        record_of(request.scope).count_tokens(answered.prompt_tokens, answered.completion_tokens)
+        record_of(request.scope).count_tokens(
+            answered.prompt_tokens, answered.completion_tokens, answered.cached_tokens
+        )
         return JSONResponse(call.answer([c.text for c in chain(*answered.completions)]))

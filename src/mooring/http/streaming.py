@@ -66,8 +66,9 @@ class EventStream(StreamingResponse):
         finally:
             pings.cancel()
             await pieces.aclose()
-            record.count_tokens(self._begun.prompt_tokens, pieces.completion_tokens)
-            self._begun.reservation.settle(self._begun.prompt_tokens + pieces.completion_tokens)
+            usage = self._usage()
+            record.count_tokens(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+            self._begun.reservation.settle(usage.prompt_tokens + usage.completion_tokens)
 
     async def _reader_falls_behind(self) -> None:
         """Return once the client takes nothing while too many events wait for it."""
@@ -112,4 +113,5 @@ class EventStream(StreamingResponse):
         return event_line(chunk | {"usage": None} if self._plan.include_usage else chunk)
 
     def _usage(self) -> Usage:
-        return Usage(self._begun.prompt_tokens, self._begun.pieces.completion_tokens)
+        begun = self._begun
+        return Usage(begun.prompt_tokens, begun.pieces.completion_tokens, begun.cached_tokens)

@@ -26,13 +26,15 @@ class RequestRecord:
     status: int = 0
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None
     client_left: bool = False
     started: float = field(default_factory=time.monotonic)
 
-    def count_tokens(self, prompt_tokens: int, completion_tokens: int) -> None:
-        """Note what the request used."""
-        self.prompt_tokens = prompt_tokens
-        self.completion_tokens = completion_tokens
+    def count_tokens(self, prompt: int, completion: int, cached: int) -> None:
+        """Note the tokens that the request used, and how many of the prompt's were cached."""
+        self.prompt_tokens = prompt
+        self.completion_tokens = completion
+        self.cached_tokens = cached
 
 
 def log_request(record: RequestRecord) -> None:
@@ -54,6 +56,7 @@ def log_request(record: RequestRecord) -> None:
                 "key": record.key,
                 "prompt_tokens": record.prompt_tokens,
                 "completion_tokens": record.completion_tokens,
+                "cached_tokens": record.cached_tokens,
             }
         },
     )

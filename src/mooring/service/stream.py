@@ -12,6 +12,7 @@ from mooring.generation import (
     Failed,
     Finished,
     GenerationRequest,
+    Started,
     Text,
     Token,
     Tokenizer,
@@ -47,6 +48,7 @@ class Completion:
     text: str
     reason: EndReason
     tokens: int
+    cached_tokens: int = 0
 
 
 class _Sequence:
@@ -56,6 +58,7 @@ class _Sequence:
         self.place = place
         self.begun = False
         self.tokens = 0
+        self.cached_tokens = 0
         self.ended = False
 
 
@@ -87,7 +90,7 @@ class TextStream:
         ]
         self._loop = asyncio.get_running_loop()
         self._patience = patience
-        self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+        self._events: asyncio.Queue[tuple[int, Token | Text | Finished | Failed]] = asyncio.Queue()
         self._pieces = self._iterate()
 
     @property
@@ -96,13 +99,18 @@ class TextStream:
         return sum(sequence.tokens for sequence in self._sequences)
 
     @property
+    def cached_tokens(self) -> list[int]:
+        """Count, by completion, the prompt tokens that the engine had read before, as known now."""
+        return [sequence.cached_tokens for sequence in self._sequences]
+
+    @property
     def buffered(self) -> int:
         """Count what the engine has sent and nobody has taken yet."""
         return self._events.qsize()
 
     @property
     def begun(self) -> bool:
-        """Whether the engine has sent anything."""
+        """Whether the engine has begun with any of it."""
         return any(sequence.begun for sequence in self._sequences)
 
     @property
@@ -157,8 +165,9 @@ class TextStream:
                     ends[piece.index] = piece
         finally:
             await self.aclose()
+        cached = self.cached_tokens
         return [
-            Completion(text, ends[index].reason, ends[index].tokens)
+            Completion(text, ends[index].reason, ends[index].tokens, cached[index])
             for index, text in enumerate(texts)
         ]
 
@@ -176,6 +185,10 @@ class TextStream:
         if not sequence.begun:
             sequence.begun = True
             sequence.place.begin()
+        if isinstance(event, Started | Finished):
+            sequence.cached_tokens = max(sequence.cached_tokens, event.cached_tokens)
+        if isinstance(event, Started):
+            return
         if isinstance(event, Finished | Failed):
             sequence.place.release()
         self._patience.note_progress()

@@ -18,7 +18,7 @@ from mooring.engines.process import ProcessEngine, supervised
 from mooring.engines.process import watch as process_watch
 from mooring.engines.transformers import TransformersEngine
 from mooring.errors import BrokenSource, EngineStopped, RequestFailed
-from mooring.generation import Failed, Finished, Token
+from mooring.generation import Failed, Finished
 from mooring.settings import EngineSettings
 from tests import models
 from tests.engines.conftest import SnapshotOf
@@ -41,7 +41,7 @@ def at_token(count: int, *numbers: signal.Signals) -> Any:
 
 
 def ends(answer: Answer) -> int:
-    return sum(not isinstance(event, Token) for event in answer.events)
+    return sum(isinstance(event, Finished | Failed) for event in answer.events)
 
 
 def test_a_killed_child_is_replaced_and_the_answer_goes_on() -> None:

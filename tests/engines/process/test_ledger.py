@@ -7,7 +7,15 @@ import pytest
 from mooring.engines.contract import Load
 from mooring.engines.process.ledger import Ledger
 from mooring.errors import EngineStopped, RequestFailed
-from mooring.generation import Event, Failed, Finished, GenerationRequest, SamplingParams, Token
+from mooring.generation import (
+    Event,
+    Failed,
+    Finished,
+    GenerationRequest,
+    SamplingParams,
+    Started,
+    Token,
+)
 
 
 def add(ledger: Ledger, id: str, *, max_tokens: int = 3, **sampling: Any) -> list[Event]:
@@ -73,6 +81,27 @@ def test_counts_what_runs_waits_and_is_unread(ledger: Ledger) -> None:
     assert [ledger.unread_tokens(places) for places in (0, 1, 2, 3)] == [0, 0, 4, 8]
     ledger.remainders()
     assert ledger.unread_tokens(1) == 4
+
+
+def test_the_start_is_told_once_and_counts_in_the_present_child(ledger: Ledger) -> None:
+    events = add(ledger, "a", seed=1)
+    add(ledger, "b")
+    ledger.record("a", Started(2))
+    assert ledger.load(0) == Load(1, 1, 0)
+    assert ledger.unread_tokens(2) == 8
+    ledger.survive("died")
+    ledger.remainders()
+    assert ledger.load(0) == Load(0, 2, 0)
+    ledger.record("a", Started(4))
+    assert ledger.load(0) == Load(1, 1, 0)
+    assert events == [Started(2)]
+
+
+def test_what_is_cancelled_is_not_told_to_start(ledger: Ledger) -> None:
+    events = add(ledger, "a")
+    ledger.cancel("a")
+    assert ledger.record("a", Started())
+    assert events == []
 
 
 def test_an_id_in_use_is_refused(ledger: Ledger) -> None:

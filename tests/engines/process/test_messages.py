@@ -2,7 +2,7 @@
 
 import pytest
 
-from mooring.engines.contract import Capabilities, Load
+from mooring.engines.contract import CacheUse, Capabilities, Load
 from mooring.engines.description import EngineDescription
 from mooring.engines.process.messages import (
     COMMANDS,
@@ -33,7 +33,15 @@ from mooring.errors import (
     RequestFailed,
     make_error,
 )
-from mooring.generation import Failed, Finished, GenerationRequest, Grammar, SamplingParams, Token
+from mooring.generation import (
+    Failed,
+    Finished,
+    GenerationRequest,
+    Grammar,
+    SamplingParams,
+    Started,
+    Token,
+)
 from mooring.settings import EngineSettings
 
 SAMPLING = SamplingParams(
@@ -51,7 +59,7 @@ COMMAND_LIST: list[Command] = [
 REPORT_LIST: list[Report] = [
     Opened(Capabilities("echo", "1", "cpu", "exact", 9, 8, 3, grammars=("json_object", "lark"))),
     Refused(trouble_of(NotEnoughMemory("too large"))),
-    Heartbeat(Load(1, 2, 3)),
+    Heartbeat(Load(1, 2, 3, CacheUse(0.25, 7))),
     Events(Load(1, 0, 4), [("a", 7), ("a", ("length", 5)), ("b", trouble_of(RequestFailed("no")))]),
     Logged("mooring", 30, "line\nline"),
 ]
@@ -76,8 +84,11 @@ def test_tuples_stay_tuples() -> None:
     assert hash(command.request) == hash(REQUEST)
 
 
-@pytest.mark.parametrize("event", [Token(0), Token(2**31), Finished("stop"), Finished("length", 9)])
-def test_events_come_out_the_same(event: Token | Finished) -> None:
+@pytest.mark.parametrize(
+    "event",
+    [Started(), Started(3), Token(0), Token(2**31), Finished("stop"), Finished("length", 9)],
+)
+def test_events_come_out_the_same(event: Started | Token | Finished) -> None:
     assert unpack(pack(event)) == event
 
 

@@ -14,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mooring.engines.contract import CacheUse
 from mooring.engines.sequence import Sequence
 from mooring.engines.transformers import continuous
 from mooring.engines.transformers.columns import Columns
@@ -23,7 +24,15 @@ from mooring.engines.transformers.prefixes import BLOCK_TOKENS, PrefixStore
 from mooring.engines.transformers.row import Row
 from mooring.engines.transformers.speculation import Draft, Speculation
 from mooring.engines.transformers.trial import try_columns
-from mooring.generation import Event, Failed, Finished, GenerationRequest, SamplingParams, Token
+from mooring.generation import (
+    Event,
+    Failed,
+    Finished,
+    GenerationRequest,
+    SamplingParams,
+    Started,
+    Token,
+)
 from mooring.settings import EngineSettings
 from tests.engines.conftest import SnapshotOf
 from tests.engines.transformers.test_families import FAMILIES, generate_alone
@@ -122,6 +131,10 @@ class Bench:
         events: list[Event] = []
         request = GenerationRequest("any", ask.prompt_ids, params, cache_scope=ask.scope)
         return Sequence(request, events.append, ask.tokens), events
+
+    @property
+    def cache_use(self) -> CacheUse:
+        return self._continuous.cache_use
 
     @torch.inference_mode()
     def step(self, joining: list[Sequence]) -> None:
@@ -237,7 +250,10 @@ def test_the_youngest_is_put_back_and_goes_on_later(
     expected = [alone_of("llama", ask) for ask in asks]
     bench = Bench(loaded, most_tokens=120)
     shapes = watch(monkeypatch, loaded.model)
-    assert [tokens_of(events) for events in bench.run(asks)] == expected
+    answered = bench.run(asks)
+    assert [tokens_of(events) for events in answered] == expected
+    assert [events.count(Started()) for events in answered] == [1, 1, 1]
+    assert bench.cache_use == CacheUse(0.0, preemptions=1)
     # Both fit for 60 columns each: 20 tokens after the longer prompt. Then one begins again,
     # with what it has, when the other has ended and before one that came later.
     prompts = [shape for shape in shapes if shape[1] > 1]
@@ -297,7 +313,7 @@ def test_no_memory_for_a_newcomer_fails_it_alone(
     *others, refused = bench.run(asks)
     assert [length for _, length in shapes if length > 1] == [17, 8, 40, 17 + 4, 8 + 4]
     assert [tokens_of(events) for events in others] == expected[:2]
-    assert [type(event) for event in refused] == [Token, Failed]
+    assert [type(event) for event in refused] == [Started, Token, Failed]
 
 
 def test_no_memory_for_a_step_fails_who_runs_and_not_who_comes(
@@ -317,7 +333,7 @@ def test_no_memory_for_a_step_fails_who_runs_and_not_who_comes(
 
     monkeypatch.setattr(Columns, "make_room", refuse)
     *failed, later = bench.run(asks)
-    assert [(len(events), type(events[-1])) for events in failed] == [(6, Failed)] * 2
+    assert [(len(events), type(events[-1])) for events in failed] == [(7, Failed)] * 2
     assert tokens_of(later) == expected
 
 
@@ -363,7 +379,7 @@ def test_what_a_failed_request_has_read_is_not_kept(
     chosen = iter([5, 6, None])
     monkeypatch.setattr(continuous, "choose_tokens", lambda *_: [next(chosen)])
     [failed] = bench.run([Ask(2, 9, False, 0, None, shared=45)])
-    assert [type(event) for event in failed] == [Token, Token, Failed]
+    assert [type(event) for event in failed] == [Started, Token, Token, Failed]
     assert bench.prefixes.tokens == BLOCK_TOKENS  # its prompt, which was read well
     bench.prefixes.clear()
     monkeypatch.setattr(continuous, "choose_tokens", lambda *_: [None])
@@ -389,7 +405,7 @@ def test_a_row_alone_that_repeats_itself_gets_several_tokens_a_step(
     bench.step([sequence])
     while not sequence.ended:
         bench.step([])
-    assert events == [*[Token(9)] * 60, Finished("length")]
+    assert events == [Started(), *[Token(9)] * 60, Finished("length")]
     assert max(shapes) == (1, 16)
     assert len(shapes) < 30
     other, _ = repeat(40)
@@ -409,13 +425,13 @@ def test_no_token_is_sent_after_a_cancellation_within_a_draft(
 
     def receive(event: Event) -> None:
         events.append(event)
-        sequence.cancelled = len(events) >= 5
+        sequence.cancelled = len(events) >= 6
 
     sequence._emit = receive
     bench.step([sequence])
     while not sequence.cancelled:
         bench.step([])
-    assert events == [Token(9)] * 5
+    assert events == [Started(), *[Token(9)] * 5]
 
 
 def test_a_draft_that_fails_in_the_model_costs_nothing(
@@ -436,4 +452,4 @@ def test_a_draft_that_fails_in_the_model_costs_nothing(
     bench.step([sequence])
     while not sequence.ended:
         bench.step([])
-    assert events == [*[Token(9)] * 20, Finished("length")]
+    assert events == [Started(), *[Token(9)] * 20, Finished("length")]

@@ -10,7 +10,7 @@ import transformers
 from mooring.engines.sequence import Sequence
 from mooring.engines.transformers.grouped import Grouped
 from mooring.engines.transformers.loader import LoadedModel, load_model
-from mooring.generation import Event, Failed, GenerationRequest, SamplingParams, Token
+from mooring.generation import Event, Failed, GenerationRequest, SamplingParams, Started, Token
 from mooring.settings import EngineSettings
 from tests.engines.conftest import SnapshotOf
 
@@ -86,5 +86,5 @@ def test_a_failing_step_fails_its_group_alone(
     run(Grouped(llama, frozenset(), can_pad=True), [old[0]], [poisoned[0], mate[0]])
     assert sum(isinstance(event, Token) for event in old[1]) == 4
     for _, events in (poisoned, mate):
-        assert [type(event) for event in events] == [Failed]
+        assert [type(event) for event in events] == [Started, Failed]
     assert "A model step failed; its 2 requests fail." in caplog.text

@@ -5,6 +5,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
+from mooring.engines.contract import CacheUse
 from mooring.engines.openvino.generation import Answer
 from mooring.engines.openvino.paged import token_tensor
 from mooring.engines.sequence import Sequence
@@ -22,10 +23,16 @@ class Alone:
         self._end_token_ids = end_token_ids
         self._generation: Generation | None = None
 
+    @property
+    def cache_use(self) -> CacheUse:
+        """Nothing: one sequence has all that it needs."""
+        return CacheUse()
+
     def step(self, joining: list[Sequence]) -> None:
         """Take in `joining` and push the next token; let go of the sequence once it has ended."""
         self._release()
         for sequence in joining:
+            sequence.start()
             answer = Answer(sequence, self._end_token_ids)
             self._generation = Generation(self._pipeline, answer)
         if self._generation is not None:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mooring.engines.contract import Capabilities
+from mooring.engines.contract import CacheUse, Capabilities
 from mooring.engines.loop import EngineLoop
 from mooring.engines.openvino.alone import Alone
 from mooring.engines.openvino.generation import UNSUPPORTED
@@ -87,10 +87,14 @@ class OpenVINOEngine(EngineLoop):
         if self._runner is not None:
             self._runner.step(joining)
 
+    def _cache_use(self) -> CacheUse:
+        runner = self._runner
+        return CacheUse() if runner is None else runner.cache_use
+
     def _free(self) -> None:
-        if self._runner is not None:
-            self._runner.free()
-            self._runner = None
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.free()
 
     def _paged(self, cache_tokens: int) -> Paged:
         logger.info("Continuous batching: the cache holds at most %d tokens.", cache_tokens)

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mooring.engines.contract import CacheUse
 from mooring.engines.loop import step_failed
 from mooring.engines.openvino.generation import Answer
 from mooring.engines.openvino.memory import BLOCK_TOKENS
@@ -39,6 +40,12 @@ class Paged:
         self._end_token_ids = end_token_ids
         self._answers: list[tuple[Answer, Any]] = []
         self._next_id = 0
+        self._cache_use = CacheUse()
+
+    @property
+    def cache_use(self) -> CacheUse:
+        """How full the cache was after the last step; the library does not count preemptions."""
+        return self._cache_use
 
     def step(self, joining: list[Sequence]) -> None:
         """Take in `joining` and push the next tokens; let go of the sequences that have ended."""
@@ -46,6 +53,7 @@ class Paged:
         for sequence in joining:
             self._add(Answer(sequence, self._end_token_ids))
         self._pipeline.step()
+        self._cache_use = CacheUse(self._pipeline.get_metrics().cache_usage / 100)
         for answer, handle in self._answers:
             _read(answer, handle)
         self._release()
@@ -65,6 +73,7 @@ class Paged:
             logger.exception("OpenVINO refused a request; it fails.")
             answer.sequence.end(Failed(step_failed()))
         else:
+            answer.sequence.start()
             self._answers.append((answer, handle))
 
     def _release(self) -> None:

@@ -99,7 +99,7 @@ class ProcessEngine(SupervisedEngine):
 
     def _hear(self, load: Load, watch: Watch) -> None:
         watch.heard(load.steps, busy=self._ledger.busy)
-        self._steps = load.steps
+        self._steps, self._cache = load.steps, load.cache
 
     def _pass_on(self, request_id: str, event: Event) -> bool:
         """Send an event to its receiver; return whether the child may go on with its request."""

@@ -5,9 +5,9 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from mooring.engines.contract import Emit, Load
+from mooring.engines.contract import CacheUse, Emit, Load
 from mooring.errors import EngineStopped, RequestFailed
-from mooring.generation import Event, Failed, Finished, GenerationRequest, Text, Token
+from mooring.generation import Event, Failed, Finished, GenerationRequest, Started, Token
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 class Entry:
     """A request on its way; `unread` until the present child has sent a token for it.
 
-    `wrote` says that text was sent of which the tokens are not known.
+    `running` says that the present child has begun with it, `started` that any child has; `wrote`
+    that text was sent of which the tokens are not known.
     """
 
     request: GenerationRequest
@@ -24,6 +25,8 @@ class Entry:
     max_tokens: int
     generated: list[int] = field(default_factory=list)
     unread: bool = True
+    running: bool = False
+    started: bool = False
     wrote: bool = False
     cancelled: bool = False
 
@@ -73,12 +76,12 @@ class Ledger:
                 entry.cancelled = True
             return entry is not None
 
-    def load(self, steps: int) -> Load:
-        """Count: a request runs from its first token on, and waits before."""
+    def load(self, steps: int, cache: CacheUse = CacheUse()) -> Load:  # noqa: B008 - it is frozen
+        """Count: a request runs once the present child has begun with it, and waits before."""
         with self._lock:
             living = [entry for entry in self._entries.values() if not entry.cancelled]
-        running = sum(entry.begun for entry in living)
-        return Load(running, len(living) - running, steps)
+        running = sum(entry.running for entry in living)
+        return Load(running, len(living) - running, steps, cache)
 
     @property
     def busy(self) -> bool:
@@ -96,28 +99,36 @@ class Ledger:
         with self._lock:
             living = [entry for entry in self._entries.values() if not entry.cancelled]
         for entry in living:
-            entry.unread = True
+            entry.unread, entry.running = True, False
         return [entry.remainder() for entry in living]
 
     def record(self, request_id: str, event: Event) -> bool:
         """Note and pass on an event; return whether its receiver still listens."""
         with self._lock:
             entry = self._entries.get(request_id)
-            if entry is None:
+            if entry is None or not self._note(entry, event):
                 return True
-            entry.unread = False
-            if isinstance(event, Token | Text):
-                if entry.cancelled:
-                    return True
-                if isinstance(event, Token):
-                    entry.generated.append(event.id)
-                else:
-                    entry.wrote = True
-            else:
-                del self._entries[request_id]
         if entry.cancelled and isinstance(event, Finished):
             event = replace(event, reason="cancelled")
         return self._send(entry, event)
+
+    def _note(self, entry: Entry, event: Event) -> bool:
+        """Note an event; return whether its receiver is to have it."""
+        if isinstance(event, Started):
+            entry.running, again, entry.started = True, entry.started, True
+            return not (again or entry.cancelled)
+        entry.unread = False
+        if isinstance(event, Finished | Failed):
+            del self._entries[entry.request.id]
+            return True
+        if entry.cancelled:
+            return False
+        entry.running = True
+        if isinstance(event, Token):
+            entry.generated.append(event.id)
+        else:
+            entry.wrote = True
+        return True
 
     def settle(self) -> None:
         """End what was cancelled while there was no child to tell."""

@@ -9,7 +9,16 @@ from msgspec import Struct
 from mooring.engines.contract import Capabilities, Load
 from mooring.engines.description import EngineDescription
 from mooring.errors import EngineError, MooringError, RequestFailed, make_error
-from mooring.generation import Event, Failed, Finished, FinishReason, GenerationRequest, Text, Token
+from mooring.generation import (
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    GenerationRequest,
+    Started,
+    Text,
+    Token,
+)
 
 _LENGTH_BYTES = 4
 
@@ -22,6 +31,12 @@ class Trouble(Struct, tag=True, frozen=True):
     param: str | None = None
 
 
+class Taken(Struct, tag=True, frozen=True):
+    """The engine begins with a sequence, and had read so many tokens of its prompt before."""
+
+    cached_tokens: int
+
+
 class Piece(Struct, tag=True, frozen=True):
     """Text of an answer, and how many tokens it is."""
 
@@ -29,8 +44,9 @@ class Piece(Struct, tag=True, frozen=True):
     tokens: int
 
 
-# A token id, text, how and with how many cached tokens a sequence finished, or what failed.
-Packed = int | Piece | tuple[FinishReason, int] | Trouble
+# A token id, text, that a sequence was taken up, how and with how many cached tokens it finished,
+# or what failed.
+Packed = int | Piece | Taken | tuple[FinishReason, int] | Trouble
 
 
 class Open(Struct, tag=True, frozen=True):
@@ -137,6 +153,8 @@ def pack(event: Event) -> Packed:
     match event:
         case Token(id):
             return id
+        case Started(cached_tokens):
+            return Taken(cached_tokens)
         case Text(text, tokens):
             return Piece(text, tokens)
         case Finished(reason, cached_tokens):
@@ -151,6 +169,8 @@ def unpack(data: Packed) -> Event:
         return Token(data)
     if isinstance(data, Piece):
         return Text(data.text, data.tokens)
+    if isinstance(data, Taken):
+        return Started(data.cached_tokens)
     if isinstance(data, Trouble):
         error = error_of(data)
         return Failed(error if isinstance(error, EngineError) else RequestFailed(error.message))

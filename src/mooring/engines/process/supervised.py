@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from concurrent.futures import Future
 
 from mooring.engines.admission import check_request
-from mooring.engines.contract import Capabilities, Emit, EngineObserver, Load
+from mooring.engines.contract import CacheUse, Capabilities, Emit, EngineObserver, Load
 from mooring.engines.process.handle import ChildDied
 from mooring.engines.process.ledger import Ledger
 from mooring.engines.process.watch import (
@@ -44,6 +44,8 @@ class SupervisedEngine(ABC):
         self._why_stopped = "The engine is not running. Send the request again once it is."
         self._capabilities: Capabilities | None = None
         self._steps_before = self._steps = 0
+        self._preemptions_before = 0
+        self._cache = CacheUse()
         self._thread: threading.Thread | None = None
 
     @abstractmethod
@@ -85,8 +87,10 @@ class SupervisedEngine(ABC):
                 self._withdraw(request_id)
 
     def load(self) -> Load:
-        """Count what runs, which is what has a token, and what waits; and all steps ever made."""
-        return self._ledger.load(self._steps_before + self._steps)
+        """Count what runs and what waits now, and all steps and preemptions there ever were."""
+        preemptions = self._preemptions_before + self._cache.preemptions
+        cache = CacheUse(self._cache.used, preemptions)
+        return self._ledger.load(self._steps_before + self._steps, cache)
 
     def close(self) -> None:
         """End all sequences with `Failed(EngineStopped)`, and the process."""
@@ -133,6 +137,8 @@ class SupervisedEngine(ABC):
         """After a death, fail what cannot be repeated and wait for the restart, or give up."""
         deaths = self._deaths.note(worked_seconds)
         self._steps_before, self._steps = self._steps_before + self._steps, 0
+        self._preemptions_before += self._cache.preemptions
+        self._cache = CacheUse()
         if deaths >= MOST_DEATHS:
             self._give_up(f"The engine died {deaths} times in {WITHIN_SECONDS:.0f} s: {cause}.")
             return

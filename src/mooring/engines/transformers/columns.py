@@ -80,6 +80,11 @@ class Columns(Cache):  # type: ignore[misc]
         """The length of the longest row, in tokens."""
         return self._end - min(self._starts, default=self._end)
 
+    @property
+    def used(self) -> float:
+        """The share of all cells that the rows take, 0 to 1."""
+        return self.count * self.width / self.most_tokens
+
     def fits(self, rows: int, width: int) -> bool:
         """Say whether so many rows, the longest of `width` tokens, are within the bound."""
         return rows * width <= self.most_tokens

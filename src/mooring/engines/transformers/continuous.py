@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 
+from mooring.engines.contract import CacheUse
 from mooring.engines.loop import step_failed
 from mooring.engines.sequence import Sequence
 from mooring.engines.transformers.columns import Columns
@@ -56,6 +57,12 @@ class Continuous:
         self._rows: list[Row] = []
         self._prefill: Prefill | None = None
         self._arrived = 0
+        self._preemptions = 0
+
+    @property
+    def cache_use(self) -> CacheUse:
+        """How full the cache is; may be asked from any thread, and is then of about now."""
+        return CacheUse(self._columns.used, self._preemptions)
 
     def step(self, joining: list[Sequence]) -> None:
         """Give every running row its next token, then let waiting ones join."""
@@ -181,6 +188,7 @@ class Continuous:
         return self._columns.fits(len(self._rows) + 1, max(width, self._prefill.length + 1))
 
     def _put_back_the_youngest(self) -> None:
+        self._preemptions += 1
         if self._prefill is not None:
             self._waiting.appendleft(self._prefill.row)
             self._prefill = None
@@ -207,6 +215,7 @@ class Continuous:
         prefix = NOTHING if isinstance(found, EngineError) else found
         if not row.begun:
             row.sequence.cached_tokens = min(prefix.length, len(request.prompt_ids))
+        row.sequence.start()
         return Prefill(self._forward, row, prefix)
 
     def _has_room(self, row: Row) -> bool:

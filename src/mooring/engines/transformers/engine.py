@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mooring.engines.contract import Capabilities
+from mooring.engines.contract import CacheUse, Capabilities
 from mooring.engines.loop import EngineLoop
 from mooring.engines.sequence import Sequence
 from mooring.engines.transformers.loader import (
@@ -65,7 +65,11 @@ class TransformersEngine(EngineLoop):
         if self._runner is not None:
             self._runner.step(joining)
 
+    def _cache_use(self) -> CacheUse:
+        runner = self._runner
+        return CacheUse() if runner is None else runner.cache_use
+
     def _free(self) -> None:
-        if self._runner is not None:
-            self._runner.free()
-            self._runner = None
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.free()

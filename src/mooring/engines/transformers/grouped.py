@@ -3,6 +3,7 @@
 import logging
 from collections import defaultdict
 
+from mooring.engines.contract import CacheUse
 from mooring.engines.loop import step_failed
 from mooring.engines.sequence import Sequence
 from mooring.engines.transformers.group import Group
@@ -23,8 +24,15 @@ class Grouped:
         self._can_pad = can_pad
         self._groups: list[Group] = []
 
+    @property
+    def cache_use(self) -> CacheUse:
+        """Nothing: groups have no bound."""
+        return CacheUse()
+
     def step(self, joining: list[Sequence]) -> None:
         """Make `joining` new groups, then step every group once; a failure stays in its group."""
+        for sequence in joining:
+            sequence.start()
         self._groups += [Group(self._loaded, sequences) for sequences in self._arrange(joining)]
         for group in self._groups:
             if group.running:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from mooring.engines.contract import CacheUse
 from mooring.engines.sequence import Sequence
 from mooring.engines.transformers.budget import bytes_per_token, plan_tokens
 from mooring.engines.transformers.columns import Columns
@@ -65,6 +66,11 @@ class Runner:
             _refuse_bound(settings)
             self._way = Grouped(loaded, ends, can_pad=own_pace and padding_is_right(loaded))
             logger.warning("No continuous batching with this model: requests run in groups.")
+
+    @property
+    def cache_use(self) -> CacheUse:
+        """How full the cache is; may be asked from any thread."""
+        return self._way.cache_use
 
     @torch.inference_mode()
     def step(self, joining: list[Sequence]) -> None:

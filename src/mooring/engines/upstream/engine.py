@@ -18,7 +18,7 @@ from mooring.engines.upstream.dialect import NotUnderstood
 from mooring.engines.upstream.presets import DIALECTS, command_of, kind_of
 from mooring.engines.upstream.server import CLOSE_SECONDS, Server, free_port
 from mooring.errors import EngineError, EngineStopped, RequestFailed, ServerBusy
-from mooring.generation import Failed, GenerationRequest
+from mooring.generation import Failed, GenerationRequest, Started
 from mooring.settings import UpstreamSettings
 
 logger = logging.getLogger(__name__)
@@ -208,6 +208,7 @@ class UpstreamEngine(SupervisedEngine):
 
     async def _run(self, connection: Connection, request: GenerationRequest) -> None:
         async with self._places:
+            self._pass_on(request.id, Started())
             try:
                 await self._answer(connection, request)
             except ConnectionLost as loss:
