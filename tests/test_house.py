@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "protocol": {"errors", "generation"},
     "engines": {"errors", "settings", "machine", "safetensors_header", "generation"},
     "service": {"errors", "settings", "generation", "spec", "engines", "observe"},
-    "observe": {"errors", "settings"},
+    "observe": {"errors", "settings", "generation"},
     "http": {"errors", "settings", "generation", "protocol", "service", "observe", "mooring"},
     "packaging": {
         "errors", "settings", "registry", "machine", "safetensors_header", "generation", "spec",

@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-
-import mooring.demo
-from tests import models
 from tokenizers import (
     AddedToken,
     Regex,
@@ -20,6 +17,9 @@ from tokenizers import (
     trainers,
 )
 from tokenizers import models as kinds
+
+import mooring.demo
+from tests import models
 
 SPECIAL = ("<unk>", "<s>", "</s>")
 CORPUS = (

@@ -104,6 +104,7 @@ class ApiKey:
     """A key by its SHA-256 (hexadecimal), and what its holder may have; None is no limit.
 
     `tokens_per_minute` counts prompts and answers, `models` are names that the server serves.
+    `metrics` lets it read the metrics, which tell of all keys.
     """
 
     name: str
@@ -111,6 +112,7 @@ class ApiKey:
     max_concurrent: int | None = None
     tokens_per_minute: int | None = None
     models: tuple[str, ...] | None = None
+    metrics: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +120,14 @@ class AccessSettings:
     """Who may use the server; without keys, whoever reaches its port.
 
     `allowed_hosts` are the names that it answers to, besides its own; `cors_origins` the sites
-    whose pages may use it.
+    whose pages may use it. With `open_metrics` anybody may read the metrics, without a key.
     """
 
     keys: tuple[ApiKey, ...] = ()
     keys_file: str | None = None
     allowed_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    open_metrics: bool = False
 
 
 @dataclass(frozen=True, slots=True)

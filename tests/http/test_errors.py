@@ -8,6 +8,7 @@ from starlette.requests import Request
 from mooring import errors
 from mooring.http.app import create_app
 from mooring.http.errors import MEANINGS, problem_of, report_error
+from mooring.observe.record import RequestRecord
 from mooring.service.host import ModelHost
 from mooring.settings import ServerSettings
 from tests.http.serving import IDENTITY
@@ -129,6 +130,9 @@ async def _ask(path: str, body: Any, fault: str) -> httpx.Response:
 
 
 def test_the_form_follows_the_path_of_the_scope() -> None:
-    scope = {"type": "http", "path": "/invocations", "headers": [(b"host", b"x/v1/?")]}
+    record = RequestRecord()
+    headers = [(b"host", b"x/v1/?")]
+    scope = {"type": "http", "path": "/invocations", "headers": headers, "mooring.record": record}
     response = asyncio.run(report_error(Request(scope), errors.NotReady("no")))
     assert bytes(response.body).startswith(b'{"error_code"')
+    assert record.error == "not_ready"

@@ -27,11 +27,16 @@ def make_key(name: str) -> NewKey:
 
 
 def keys_of(texts: Sequence[str]) -> tuple[ApiKey, ...]:
-    """Return keys without limits, named by their number; raise `InvalidInput` for unusable ones."""
+    """Return keys without limits, named by their number, which may read the metrics.
+
+    Raises `InvalidInput` for unusable ones.
+    """
     for text in texts:
         if not text.isascii() or not text.isprintable() or " " in text or not text:
             raise InvalidInput(
                 "An API key must be printable ASCII without spaces. Make one with `mooring key`."
             )
     digests = dict.fromkeys(digest_of(text.encode()) for text in texts)
-    return tuple(ApiKey(f"key-{number}", digest) for number, digest in enumerate(digests, 1))
+    return tuple(
+        ApiKey(f"key-{number}", digest, metrics=True) for number, digest in enumerate(digests, 1)
+    )

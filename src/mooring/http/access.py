@@ -8,13 +8,16 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mooring.errors import Forbidden, InvalidInput, MooringError, Refused
-from mooring.http.errors import problem_of
+from mooring.http.errors import problem_of, refusal
 from mooring.http.identification import record_of
 from mooring.service.callers import Caller
 from mooring.service.keys import KeyRing
 
 OPEN = frozenset({"/health", "/ready", "/ping"})
 """For machines that watch and know neither keys nor names; nothing but a state is told there."""
+
+METRICS = "/metrics"
+"""For machines too, but it names who uses the server: only keys that may, unless it is opened."""
 
 _CALLER = "mooring.caller"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -46,7 +49,7 @@ class HostCheck:
             try:
                 self._check(scope["method"], Headers(scope=scope))
             except MooringError as error:
-                await problem_of(error).response(scope["path"])(scope, receive, send)
+                await refusal(scope, problem_of(error))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -71,23 +74,26 @@ class HostCheck:
 
 
 class KeyCheck:
-    """Refuses who shows no key, or a wrong one, on every route that is not open."""
+    """Refuses who shows no key, or a wrong one, on every path that is not open."""
 
-    def __init__(self, app: ASGIApp, keys: KeyRing) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing, open_paths: Collection[str] = OPEN) -> None:
         self._app = app
         self._keys = keys
+        self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one request, and hold it in its caller's count until it is answered."""
-        if scope["type"] != "http" or scope["path"] in OPEN:
+        if scope["type"] != "http" or scope["path"] in self._open_paths:
             await self._app(scope, receive, send)
             return
         try:
             caller = self._keys.find(shown_key(scope))
             record_of(scope).key = caller.name
+            if scope["path"] == METRICS:
+                caller.check_metrics()
             caller.enter()
         except Refused as error:
-            await problem_of(error).response(scope["path"])(scope, receive, send)
+            await refusal(scope, problem_of(error))(scope, receive, send)
             return
         scope[_CALLER] = caller
         try:

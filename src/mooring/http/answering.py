@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from mooring.errors import MooringError
+from mooring.observe.record import RequestRecord
 from mooring.protocol.call import Call
 from mooring.service.callers import Caller, Reservation
 from mooring.service.stream import Completion, TextDelta, TextEnd, TextStream
@@ -49,7 +50,9 @@ class Begun:
         return sum(self.pieces.cached_tokens[:: self.per_prompt])
 
 
-async def complete(service: TextService, call: Call, caller: Caller) -> Answered:
+async def complete(
+    service: TextService, call: Call, caller: Caller, record: RequestRecord
+) -> Answered:
     """Check every prompt, then generate all answers.
 
     A client that leaves before the end has used all that was reserved for it.
@@ -57,7 +60,8 @@ async def complete(service: TextService, call: Call, caller: Caller) -> Answered
     prepared = await _prepare(service, call)
     reservation = caller.reserve(_most_tokens(prepared))
     try:
-        answered = Answered(await service.complete_all(prepared), _prompt_tokens(prepared))
+        completions = await service.complete_all(prepared, record)
+        answered = Answered(completions, _prompt_tokens(prepared))
     except MooringError:
         reservation.settle(0)
         raise
@@ -65,12 +69,12 @@ async def complete(service: TextService, call: Call, caller: Caller) -> Answered
     return answered
 
 
-async def begin(service: TextService, call: Call, caller: Caller) -> Begun:
+async def begin(service: TextService, call: Call, caller: Caller, record: RequestRecord) -> Begun:
     """Check every prompt, then generate until there is a first piece, or raise why not."""
     prepared = await _prepare(service, call)
     reservation = caller.reserve(_most_tokens(prepared))
     try:
-        pieces = service.start_all(prepared)
+        pieces = service.start_all(prepared, record)
         first = await anext(pieces)
     except MooringError:
         reservation.settle(0)

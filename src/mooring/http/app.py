@@ -9,14 +9,18 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
+from mooring import __version__
 from mooring.errors import MooringError
-from mooring.http.access import HostCheck, KeyCheck
+from mooring.http.access import METRICS, OPEN, HostCheck, KeyCheck
 from mooring.http.errors import note_disconnect, report_error, report_http_error
 from mooring.http.identification import Identification
-from mooring.http.middleware import AccessLog, UnexpectedErrors
+from mooring.http.middleware import Told, UnexpectedErrors
 from mooring.http.openai import OpenAIRoutes
 from mooring.http.probes import ProbeRoutes
 from mooring.http.scoring import ScoringRoutes
+from mooring.observe.levels import Served
+from mooring.observe.metrics import Metrics
+from mooring.observe.observers import Observers
 from mooring.service.host import ModelHost
 from mooring.service.keys import KeyRing
 from mooring.settings import LOOPBACK_NAMES, ServerSettings
@@ -24,11 +28,23 @@ from mooring.settings import LOOPBACK_NAMES, ServerSettings
 _SHOWN_TO_PAGES = ("x-request-id", "x-mooring-model", "retry-after")
 
 
-def create_app(host: ModelHost, settings: ServerSettings) -> Starlette:
-    """Return the ASGI application that serves `host`; raise `InvalidInput` for unusable keys."""
+def metrics_of(host: ModelHost) -> Metrics:
+    """Return new metrics of a server that serves `host`."""
+    identity = host.identity
+    return Metrics(Served(identity.name, identity.version, __version__), lambda: host.levels)
+
+
+def create_app(
+    host: ModelHost, settings: ServerSettings, observers: Observers | None = None
+) -> Starlette:
+    """Return the ASGI application that serves `host`; raise `InvalidInput` for unusable keys.
+
+    `observers` hear of every request; metrics of its own if none are given.
+    """
+    observers = observers or Observers(metrics_of(host))
     openai = OpenAIRoutes(host, settings)
     scoring = ScoringRoutes(host, settings)
-    probes = ProbeRoutes(host)
+    probes = ProbeRoutes(host, observers.metrics)
     routes = [
         Route("/v1/models", openai.models, methods=["GET"]),
         Route("/v1/models/{id:path}", openai.model, methods=["GET"]),
@@ -39,10 +55,11 @@ def create_app(host: ModelHost, settings: ServerSettings) -> Starlette:
         Route("/health", probes.health, methods=["GET"]),
         Route("/ready", probes.ready, methods=["GET"]),
         Route("/version", probes.version, methods=["GET"]),
+        Route(METRICS, probes.metrics, methods=["GET"]),
     ]
     middleware = [
-        Middleware(Identification, label=host.identity.label),
-        Middleware(AccessLog),
+        Middleware(Identification, label=host.identity.label, meters=observers.metrics),
+        Middleware(Told, observer=observers, paths=frozenset(route.path for route in routes)),
         Middleware(UnexpectedErrors),
         *_access(settings),
     ]
@@ -74,7 +91,11 @@ def _access(settings: ServerSettings) -> list[Middleware]:
     return [
         Middleware(HostCheck, hosts=_hosts(settings), origins=origins),
         *([cross_origin] if origins else []),
-        Middleware(KeyCheck, keys=KeyRing(access.keys, file)),
+        Middleware(
+            KeyCheck,
+            keys=KeyRing(access.keys, file),
+            open_paths=OPEN | {METRICS} if access.open_metrics else OPEN,
+        ),
     ]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from mooring import errors
 from mooring.http.identification import record_of
@@ -131,10 +132,16 @@ def unexpected_problem(request_id: str) -> Problem:
     return Problem(_BROKEN, "internal_error", message)
 
 
+def refusal(scope: Scope, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the answer that tells a request of its problem, and note it."""
+    record_of(scope).error = problem.code
+    return problem.response(scope["path"], headers)
+
+
 async def report_error(request: Request, error: Exception) -> Response:
     """Answer with a `MooringError`."""
     assert isinstance(error, errors.MooringError)
-    return problem_of(error).response(request.scope["path"])
+    return refusal(request.scope, problem_of(error))
 
 
 async def report_http_error(request: Request, error: Exception) -> Response:
@@ -144,9 +151,8 @@ async def report_http_error(request: Request, error: Exception) -> Response:
     mlflow_code = "RESOURCE_DOES_NOT_EXIST" if status == 404 else "BAD_REQUEST"
     meaning = Meaning(status, "invalid_request_error", mlflow_code)
     message = _HTTP_MESSAGES.get(status, error.detail)
-    return Problem(meaning, _HTTP_CODES.get(status, "http_error"), message).response(
-        request.scope["path"], error.headers
-    )
+    problem = Problem(meaning, _HTTP_CODES.get(status, "http_error"), message)
+    return refusal(request.scope, problem, error.headers)
 
 
 async def note_disconnect(request: Request, error: Exception) -> Response:

@@ -7,10 +7,11 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mooring.observe.logs import RequestRecord
+from mooring.observe.record import Meters, RequestRecord
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _RECORD = "mooring.record"
+_TRACE_HEADERS = ("traceparent", "tracestate")
 
 
 def record_of(scope: Scope) -> RequestRecord:
@@ -22,8 +23,9 @@ def record_of(scope: Scope) -> RequestRecord:
 class Identification:
     """Adds `x-request-id`, `x-mooring-model` and `nosniff` to answers, the record to the scope."""
 
-    def __init__(self, app: ASGIApp, label: str) -> None:
+    def __init__(self, app: ASGIApp, label: str, meters: Meters) -> None:
         self._app = app
+        self._meters = meters
         self._label = quote(label, safe="/@:._- +")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -31,11 +33,14 @@ class Identification:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        headers = Headers(scope=scope)
         record = RequestRecord(
-            request_id=_request_id(Headers(scope=scope)),
+            request_id=_request_id(headers),
             method=scope["method"],
             path=scope["path"],
             model=self._label,
+            trace_headers={name: headers[name] for name in _TRACE_HEADERS if name in headers},
+            meters=self._meters,
         )
         scope[_RECORD] = record
 

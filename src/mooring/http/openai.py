@@ -71,15 +71,18 @@ class OpenAIRoutes:
         self._host.check_name(call.model)
         caller = caller_of(request.scope)
         caller.check_models((call.model,))
+        record = record_of(request.scope)
+        record.asked_model, record.stream = call.model, call.stream
         head = self._head(format, call.model)
         if not call.stream:
-            answered = await unless_client_leaves(request.receive, complete(service, call, caller))
-            return _whole(request, format, head, answered)
-        begun = await unless_client_leaves(request.receive, begin(service, call, caller))
+            work = complete(service, call, caller, record)
+            return _whole(format, head, await unless_client_leaves(request.receive, work))
+        beginning = begin(service, call, caller, record)
+        begun = await unless_client_leaves(request.receive, beginning)
         plan = StreamPlan(
             format, head, call.include_usage, self._settings.server.max_buffered_events
         )
-        return EventStream(plan, begun)
+        return EventStream(plan, begun, record)
 
     def _head(self, format: AnswerFormat, model: str) -> AnswerHead:
         return AnswerHead(
@@ -90,12 +93,7 @@ class OpenAIRoutes:
         )
 
 
-def _whole(
-    request: Request, format: AnswerFormat, head: AnswerHead, answered: Answered
-) -> Response:
+def _whole(format: AnswerFormat, head: AnswerHead, answered: Answered) -> Response:
     usage = Usage(answered.prompt_tokens, answered.completion_tokens, answered.cached_tokens)
-    record_of(request.scope).count_tokens(
-        usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
-    )
     choices = [Choice(c.text, c.reason) for c in chain(*answered.completions)]
     return JSONResponse(format.whole(head, choices, usage))

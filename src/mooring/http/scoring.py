@@ -29,8 +29,6 @@ class ScoringRoutes:
         call = parse_csv(body) if media_type == CSV else parse_invocation(body)
         caller = caller_of(request.scope)
         caller.check_models(self._host.identity.served_names)
-        answered = await unless_client_leaves(request.receive, complete(service, call, caller))
-        record_of(request.scope).count_tokens(
-            answered.prompt_tokens, answered.completion_tokens, answered.cached_tokens
-        )
+        work = complete(service, call, caller, record_of(request.scope))
+        answered = await unless_client_leaves(request.receive, work)
         return JSONResponse(call.answer([c.text for c in chain(*answered.completions)]))

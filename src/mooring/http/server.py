@@ -16,9 +16,11 @@ from typing import Any, cast
 import uvicorn
 
 from mooring.errors import InvalidInput, MooringError
-from mooring.http.app import create_app
+from mooring.http.app import create_app, metrics_of
 from mooring.http.connection import BoundedConnection
 from mooring.observe.logs import configure_logging
+from mooring.observe.loop_lag import watch_lag
+from mooring.observe.observers import Observers
 from mooring.service.host import ModelHost
 from mooring.service.text_service import TextService
 from mooring.settings import ServerSettings
@@ -31,15 +33,23 @@ Load = Callable[[], TextService]
 Announce = Callable[[str], None]
 
 
-def run_server(host: ModelHost, settings: ServerSettings, *, load: Load, announce: Announce) -> int:
+def run_server(
+    host: ModelHost,
+    settings: ServerSettings,
+    *,
+    load: Load,
+    announce: Announce,
+    observers: Observers | None = None,
+) -> int:
     """Serve until SIGTERM or SIGINT and return the exit code, 0.
 
-    `announce` gets the base URL twice: when the port is open, and when `host` is ready. Raises a
+    `announce` gets the base URL twice: when the port is open, and when `host` is ready. `observers`
+    hear of every request; metrics of the server's own if none are given. Raises a
     `MooringError` if the port cannot be had, whatever `load` raises, and the failure of `host`.
     """
     configure_logging()
     check_certificate(settings)
-    server = ModelServer(host, settings)
+    server = ModelServer(host, settings, observers)
     with bind(settings.host, settings.port) as listener:
         asyncio.run(server.live(listener, load, announce))
     if host.failure is not None:
@@ -98,10 +108,13 @@ class ModelServer(uvicorn.Server):
     signal begins the drain; a second one ends the process at once.
     """
 
-    def __init__(self, host: ModelHost, settings: ServerSettings) -> None:
+    def __init__(
+        self, host: ModelHost, settings: ServerSettings, observers: Observers | None = None
+    ) -> None:
+        observers = observers or Observers(metrics_of(host))
         super().__init__(
             uvicorn.Config(
-                create_app(host, settings),
+                create_app(host, settings, observers),
                 http=cast(Any, partial(BoundedConnection, limits=settings.server)),
                 h11_max_incomplete_event_size=settings.server.max_header_bytes,
                 ssl_certfile=settings.tls_cert,
@@ -114,6 +127,7 @@ class ModelServer(uvicorn.Server):
                 timeout_graceful_shutdown=_CLOSING_SECONDS,
             )
         )
+        self._metrics = observers.metrics
         self._host = host
         self._limits = settings.server
         self._scheme = "https" if settings.tls_cert else "http"
@@ -125,6 +139,7 @@ class ModelServer(uvicorn.Server):
         """Serve on `listener` until stopped."""
         self._loop = asyncio.get_running_loop()
         self._host.when_failed(self.stop)
+        lag = asyncio.create_task(watch_lag(self._metrics.loop_lagged))
         serving = asyncio.create_task(self.serve(sockets=[listener]))
         try:
             while not self.started and not serving.done():
@@ -141,6 +156,7 @@ class ModelServer(uvicorn.Server):
         finally:
             self.should_exit = True
             await serving
+            lag.cancel()
 
     def stop(self) -> None:
         """Begin to drain; may be called from any thread, and again after the end."""

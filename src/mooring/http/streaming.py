@@ -14,7 +14,7 @@ from mooring.http.answering import Begun
 from mooring.http.connection import ABORT
 from mooring.http.disconnect import unless_client_leaves
 from mooring.http.errors import problem_of
-from mooring.http.identification import record_of
+from mooring.observe.record import RequestRecord
 from mooring.protocol.openai.answers import STREAM_END, AnswerFormat, AnswerHead, Usage, event_line
 from mooring.service.stream import TextDelta, TextEnd
 
@@ -40,15 +40,16 @@ class StreamPlan:
 class EventStream(StreamingResponse):
     """Sends what has begun and what follows it; cancels the rest when the client leaves."""
 
-    def __init__(self, plan: StreamPlan, begun: Begun) -> None:
+    def __init__(self, plan: StreamPlan, begun: Begun, record: RequestRecord) -> None:
         self._plan = plan
+        self._record = record
         self._begun = begun
         self._sent = 0
         super().__init__(self._events(), headers=_HEADERS, media_type="text/event-stream")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the whole stream."""
-        record, pieces = record_of(scope), self._begun.pieces
+        pieces = self._begun.pieces
 
         async def send_counted(message: Message) -> None:
             await send(message)
@@ -60,14 +61,13 @@ class EventStream(StreamingResponse):
                 receive, self.stream_response(send_counted), self._reader_falls_behind()
             )
         except ClientDisconnect:
-            record.client_left = True
+            self._record.client_left = True
             # Of no effect on a client that has gone; one that does not read is not waited for.
             scope["state"][ABORT]()
         finally:
             pings.cancel()
             await pieces.aclose()
             usage = self._usage()
-            record.count_tokens(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
             self._begun.reservation.settle(usage.prompt_tokens + usage.completion_tokens)
 
     async def _reader_falls_behind(self) -> None:
@@ -100,7 +100,9 @@ class EventStream(StreamingResponse):
             if self._plan.include_usage:
                 yield event_line(format.usage(head, self._usage()))
         except MooringError as error:
-            yield event_line(problem_of(error).openai_body())
+            problem = problem_of(error)
+            self._record.error = problem.code
+            yield event_line(problem.openai_body())
         yield STREAM_END
 
     def _chunks(self, piece: TextDelta | TextEnd) -> list[dict[str, Any]]:

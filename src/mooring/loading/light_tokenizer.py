@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from mooring.errors import CorruptArtifact
 from mooring.loading.tokenizer import ModelTokenizer, TransformersTokenizer
 from mooring.spec.tokenizer import TokenizerReading
-from tokenizers import Tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
 _VOCABULARY = ("vocab", "merges")

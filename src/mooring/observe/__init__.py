@@ -1,1 +1,1 @@
-"""Logs, and later metrics and traces."""
+"""What is seen of a server: log lines, metrics and traces."""

@@ -3,63 +3,55 @@
 import json
 import logging
 import sys
-import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TextIO
+
+from mooring.observe.record import RequestRecord
 
 _access = logging.getLogger("mooring.access")
 
 # Probes come every few seconds for ever: their lines would hide the others.
-_PROBES = frozenset({"/health", "/ready", "/ping"})
+_PROBES = frozenset({"/health", "/ready", "/ping", "/metrics"})
+_PATH_LENGTH = 200
 
 
-@dataclass(slots=True)
-class RequestRecord:
-    """What is known about one request, filled in while it is answered; never holds prompts."""
+class AccessLog:
+    """Writes one line per request that is over.
 
-    request_id: str
-    method: str
-    path: str
-    model: str
-    key: str | None = None
-    status: int = 0
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cached_tokens: int | None = None
-    client_left: bool = False
-    started: float = field(default_factory=time.monotonic)
-
-    def count_tokens(self, prompt: int, completion: int, cached: int) -> None:
-        """Note the tokens that the request used, and how many of the prompt's were cached."""
-        self.prompt_tokens = prompt
-        self.completion_tokens = completion
-        self.cached_tokens = cached
-
-
-def log_request(record: RequestRecord) -> None:
-    """Write the access line of an answered request; its status is 499 if the client left.
-
-    Lines of health and readiness probes are written at debug level only.
+    The status is 499 where the client left. Lines of health and readiness probes, and of scrapes,
+    are written at debug level only.
     """
-    _access.log(
-        logging.DEBUG if record.path in _PROBES else logging.INFO,
-        "request",
-        extra={
-            "event": {
-                "request_id": record.request_id,
-                "method": record.method,
-                "path": record.path,
-                "status": 499 if record.client_left else record.status,
-                "ms": round(1000 * (time.monotonic() - record.started), 1),
-                "model": record.model,
-                "key": record.key,
-                "prompt_tokens": record.prompt_tokens,
-                "completion_tokens": record.completion_tokens,
-                "cached_tokens": record.cached_tokens,
-            }
-        },
-    )
+
+    def answered(self, record: RequestRecord) -> None:
+        """Write the line of a request."""
+        level = logging.DEBUG if record.path in _PROBES else logging.INFO
+        if _access.isEnabledFor(level):
+            _access.log(level, "request", extra={"event": _line_of(record)})
+
+
+def _line_of(record: RequestRecord) -> dict[str, Any]:
+    first = record.first_token_seconds
+    return {
+        "request_id": record.request_id,
+        "method": record.method,
+        "path": record.path[:_PATH_LENGTH],
+        "route": record.route or None,
+        "status": record.shown_status,
+        "error": record.error,
+        "ms": _milliseconds(record.seconds),
+        "first_token_ms": None if first is None else _milliseconds(first),
+        "model": record.model,
+        "key": record.key,
+        "stream": record.stream or None,
+        "prompt_tokens": record.prompt_tokens,
+        "cached_tokens": record.cached_tokens,
+        "completion_tokens": record.completion_tokens,
+        "finish_reasons": record.ends or None,
+    }
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(1000 * seconds, 1)
 
 
 def configure_logging(stream: TextIO | None = None) -> None:

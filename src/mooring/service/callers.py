@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
-from mooring.errors import RateLimited, UnknownModel
+from mooring.errors import Forbidden, RateLimited, UnknownModel
 from mooring.settings import ApiKey
 
 _LONGEST_RETRY = 60
@@ -61,6 +61,11 @@ class Caller:
             raise UnknownModel(
                 "This key is not for this model. Ask for one that is.", param="model"
             )
+
+    def check_metrics(self) -> None:
+        """Raise `Forbidden` unless the key may read the metrics, which name all keys."""
+        if self._key is not None and not self._key.metrics:
+            raise Forbidden("This key may not read the metrics. Give it `metrics: true`.")
 
     def reserve(self, tokens: int) -> "Reservation":
         """Take `tokens` of this minute's; raise `RateLimited` if too few are left."""

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from mooring.errors import EngineStopped, NotReady, UnknownModel
+from mooring.observe.levels import EngineFacts, Levels
 from mooring.service.text_service import TextService
 
 State = Literal["starting", "ready", "restarting", "leaving", "draining"]
-
+STATES: tuple[State, ...] = get_args(State)
 
 _ENDING = "The server is ending. Try another replica, or again shortly."
 
@@ -45,6 +46,7 @@ class ModelHost:
         self.failure: EngineStopped | None = None
         self._service: TextService | None = None
         self._restarting = False
+        self._restarts = 0
         self._leaving = False
         self._draining = False
         self._when_failed: Callable[[], None] | None = None
@@ -59,6 +61,29 @@ class ModelHost:
         if self._restarting:
             return "restarting"
         return "leaving" if self._leaving else "ready"
+
+    @property
+    def levels(self) -> Levels:
+        """What the server holds now, for its metrics."""
+        service = self._service
+        if service is None:
+            return Levels(self.state, STATES, restarts=self._restarts)
+        load, activity, can = service.load, service.activity, service.capabilities
+        return Levels(
+            state=self.state,
+            states=STATES,
+            running=load.running,
+            waiting=load.waiting,
+            steps=load.steps,
+            cache_used=load.cache.used,
+            preemptions=load.cache.preemptions,
+            restarts=self._restarts,
+            sequences=activity.sequences,
+            sequence_limit=activity.limit,
+            waiting_tokens=activity.waiting_tokens,
+            buffered_events=service.buffered,
+            facts=EngineFacts(can.name, can.version, can.device, can.precision, can.context_length),
+        )
 
     def ready(self, service: TextService) -> None:
         """Open for requests, unless the end has begun."""
@@ -77,6 +102,7 @@ class ModelHost:
     def engine_restarting(self) -> None:
         """Let nothing in until the engine is back; what is in goes on then."""
         self._restarting = True
+        self._restarts += 1
 
     def engine_restarted(self) -> None:
         """Open again."""

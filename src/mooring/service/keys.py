@@ -18,7 +18,7 @@ from mooring.settings import ApiKey
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
-_FIELDS = ("name", "sha256", "max_concurrent", "tokens_per_minute", "models")
+_FIELDS = ("name", "sha256", "max_concurrent", "tokens_per_minute", "models", "metrics")
 
 Stamp = tuple[int, int, int]
 
@@ -146,12 +146,16 @@ def _key(entry: Any, where: str) -> ApiKey:
         isinstance(models, list) and all(isinstance(model, str) for model in models)
     ):
         raise InvalidInput(f"{where}: `models` must be a list of model names.")
+    metrics = entry.get("metrics", False)
+    if not isinstance(metrics, bool):
+        raise InvalidInput(f"{where}: `metrics` must be true or false.")
     return ApiKey(
         name,
         digest,
         max_concurrent=_count(entry, "max_concurrent", where),
         tokens_per_minute=_count(entry, "tokens_per_minute", where),
         models=None if models is None else tuple(models),
+        metrics=metrics,
     )
 
 

@@ -26,10 +26,10 @@ class Patience:
         self._began = loop.time()
         self._look()
 
-    def note_progress(self) -> None:
-        """Note that a token has come, or an end."""
+    def note_progress(self, now: float) -> None:
+        """Note that a token has come, or an end, at the loop's time `now`."""
         first = self._latest is None
-        self._latest = self._loop.time()
+        self._latest = now
         if first and self._timer is not None:
             # The next deadline may come before the one that the timer was set for.
             self._timer.cancel()

@@ -17,6 +17,7 @@ from mooring.generation import (
     Token,
     Tokenizer,
 )
+from mooring.observe.record import End, SequenceRecord
 from mooring.service.admission import Place
 from mooring.service.detokenize import IncrementalText
 from mooring.service.patience import Patience
@@ -51,11 +52,21 @@ class Completion:
     cached_tokens: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """One sequence on its way to the engine, its place, and what is noted of it."""
+
+    request: GenerationRequest
+    place: Place
+    record: SequenceRecord
+
+
 class _Sequence:
-    def __init__(self, request: GenerationRequest, text: IncrementalText, place: Place) -> None:
-        self.request = request
+    def __init__(self, admitted: Admitted, text: IncrementalText) -> None:
+        self.request = admitted.request
+        self.place = admitted.place
+        self.record = admitted.record
         self.text = text
-        self.place = place
         self.begun = False
         self.tokens = 0
         self.cached_tokens = 0
@@ -66,8 +77,8 @@ class TextStream:
     """Iterates over `TextDelta` and one `TextEnd` per completion; raises if the engine fails.
 
     An iteration that fails or is cancelled cancels what still runs, as does closing it early.
-    Completions of several prompts are numbered prompt by prompt. Each request has the place of
-    the same number, which is released when the engine has let go of it. Fails with
+    Completions of several prompts are numbered prompt by prompt. The place of each is released when
+    the engine has let go of it. Fails with
     `DeadlineExceeded` when `patience` ends. `number` is its place among all streams. Must be used
     in the event loop that made it.
     """
@@ -76,8 +87,7 @@ class TextStream:
         self,
         engine: Engine,
         tokenizer: Tokenizer,
-        requests: Sequence[GenerationRequest],
-        places: Sequence[Place],
+        admitted: Sequence[Admitted],
         patience: Patience,
         *,
         number: int,
@@ -85,8 +95,8 @@ class TextStream:
         self.number = number
         self._engine = engine
         self._sequences = [
-            _Sequence(request, IncrementalText(tokenizer, request.sampling.stop), place)
-            for request, place in zip(requests, places, strict=True)
+            _Sequence(one, IncrementalText(tokenizer, one.request.sampling.stop))
+            for one in admitted
         ]
         self._loop = asyncio.get_running_loop()
         self._patience = patience
@@ -181,17 +191,22 @@ class TextStream:
         return emit
 
     def _receive(self, index: int, event: Event) -> None:
-        sequence = self._sequences[index]
+        sequence, now = self._sequences[index], self._loop.time()
         if not sequence.begun:
             sequence.begun = True
             sequence.place.begin()
         if isinstance(event, Started | Finished):
             sequence.cached_tokens = max(sequence.cached_tokens, event.cached_tokens)
         if isinstance(event, Started):
+            sequence.record.start(now)
             return
-        if isinstance(event, Finished | Failed):
+        if isinstance(event, Token):
+            sequence.record.grow(now)
+        elif isinstance(event, Text):
+            sequence.record.grow(now, event.tokens)
+        else:
             sequence.place.release()
-        self._patience.note_progress()
+        self._patience.note_progress(now)
         self._events.put_nowait((index, event))
 
     def _give_up(self, message: str) -> None:
@@ -205,6 +220,7 @@ class TextStream:
                 if sequence.ended:
                     continue
                 if isinstance(event, Failed):
+                    self._note_end(sequence, "error")
                     raise event.error
                 for piece in self._advance(index, sequence, event):
                     yield piece
@@ -233,7 +249,13 @@ class TextStream:
         if reason is not None:
             sequence.ended = True
             pieces.append(TextEnd(index, reason, sequence.tokens))
+            self._note_end(sequence, reason)
         return pieces
+
+    def _note_end(self, sequence: _Sequence, end: End) -> None:
+        sequence.record.tokens = sequence.tokens
+        sequence.record.cached_tokens = sequence.cached_tokens
+        sequence.record.finish(end)
 
     def _cancel_running(self) -> None:
         self._patience.stop()
@@ -241,3 +263,4 @@ class TextStream:
             if not sequence.ended:
                 sequence.ended = True
                 self._engine.cancel(sequence.request.id)
+                self._note_end(sequence, "abort")

@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 from weakref import WeakSet
 
-from mooring.engines.contract import Capabilities, Engine
+from mooring.engines.contract import Capabilities, Engine, Load
 from mooring.errors import (
     ContextExceeded,
     DeadlineExceeded,
@@ -28,9 +28,10 @@ from mooring.generation import (
     TokenIds,
     Tokenizer,
 )
+from mooring.observe.record import RequestRecord
 from mooring.service.admission import Activity, Admission, Bounds, Permit
 from mooring.service.patience import Patience
-from mooring.service.stream import Completion, TextStream
+from mooring.service.stream import Admitted, Completion, TextStream
 from mooring.settings import ServiceLimits
 from mooring.spec.prompt import PromptFormat
 
@@ -76,6 +77,16 @@ class TextService:
     def activity(self) -> Activity:
         """What the service holds now."""
         return self._admission.activity
+
+    @property
+    def load(self) -> Load:
+        """What the engine holds now."""
+        return self._engine.load()
+
+    @property
+    def buffered(self) -> int:
+        """Count what the engine has sent and no reader has taken yet."""
+        return sum(stream.buffered for stream in list(self._streams) if not stream.ended)
 
     def sampling(self, values: Mapping[str, Any]) -> SamplingParams:
         """Return the model's defaults with `values` set; raise `InvalidParameter` by name."""
@@ -144,20 +155,29 @@ class TextService:
         """Begin to generate; raise `ServerBusy` if the service holds all it may."""
         return self.start_all([prepared])
 
-    def start_all(self, prepared: Sequence[PreparedRequest]) -> TextStream:
-        """Begin to generate several requests as one stream; all or none get in."""
+    def start_all(
+        self, prepared: Sequence[PreparedRequest], record: RequestRecord | None = None
+    ) -> TextStream:
+        """Begin to generate several requests as one stream; all or none get in.
+
+        What happens to each sequence is noted in `record`.
+        """
         places = sum(request.sampling.n for request in prepared)
         permit = self._admit(places, prepared)
         try:
-            return self._begin(prepared, permit)
+            return self._begin(prepared, permit, record or RequestRecord())
         finally:
             permit.close()
 
-    async def complete_all(self, prepared: Sequence[PreparedRequest]) -> list[list[Completion]]:
+    async def complete_all(
+        self, prepared: Sequence[PreparedRequest], record: RequestRecord | None = None
+    ) -> list[list[Completion]]:
         """Answer many requests in order, never more at once than the engine runs side by side.
 
-        Fails as a whole with the first error; what still runs is cancelled.
+        Fails as a whole with the first error; what still runs is cancelled. What happens to each
+        sequence is noted in `record`.
         """
+        told = record or RequestRecord()
         widest = max((request.sampling.n for request in prepared), default=1)
         side_by_side = min(max(1, self.capabilities.max_running // widest), len(prepared))
         permit = self._admit(side_by_side * widest, prepared[:side_by_side])
@@ -165,7 +185,7 @@ class TextService:
 
         async def complete(request: PreparedRequest) -> list[Completion]:
             async with slots:
-                return await self._begin([request], permit).collect()
+                return await self._begin([request], permit, told).collect()
 
         try:
             async with (
@@ -207,7 +227,9 @@ class TextService:
         tokens = sum(len(request.prompt_ids) * request.sampling.n for request in prepared)
         return self._admission.admit(places, tokens)
 
-    def _begin(self, prepared: Sequence[PreparedRequest], permit: Permit) -> TextStream:
+    def _begin(
+        self, prepared: Sequence[PreparedRequest], permit: Permit, record: RequestRecord
+    ) -> TextStream:
         if self._aborted is not None:
             raise self._aborted
         requests = tuple(
@@ -220,10 +242,17 @@ class TextService:
             for request in prepared
             for index in range(request.sampling.n)
         )
-        places = [permit.take(len(request.prompt_ids)) for request in requests]
-        patience = Patience(self.limits)
+        admitted = []
+        for request in requests:
+            tokens = len(request.prompt_ids)
+            noted = record.sequence(tokens, request.sampling)
+            admitted.append(Admitted(request, permit.take(tokens), noted))
         stream = TextStream(
-            self._engine, self._tokenizer, requests, places, patience, number=next(self._numbers)
+            self._engine,
+            self._tokenizer,
+            admitted,
+            Patience(self.limits),
+            number=next(self._numbers),
         )
         self._streams.add(stream)
         stream.submit()
