@@ -9,6 +9,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
+ToolFormatName = Literal["auto", "hermes", "llama3", "mistral", "none"]
 UpstreamKind = Literal["vllm", "sglang", "llama.cpp", "transformers", "openai"]
 
 
@@ -132,13 +133,18 @@ class AccessSettings:
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """Where and how `mooring serve` listens: with TLS where a certificate and its key are given."""
+    """Where and how `mooring serve` listens: with TLS where a certificate and its key are given.
+
+    `tool_format` is how the model writes calls of tools: "auto" asks its chat template, with "none"
+    they stay text.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
     served_model_names: tuple[str, ...] = ()
     tls_cert: str | None = None
     tls_key: str | None = None
+    tool_format: ToolFormatName = "auto"
     engine: EngineSettings = field(default_factory=EngineSettings)
     limits: ServiceLimits = field(default_factory=ServiceLimits)
     server: ServerLimits = field(default_factory=ServerLimits)

@@ -84,7 +84,7 @@ def test_numbers_must_be_finite(echo: Running, field: str, number: bytes) -> Non
         ([], "messages"),
         ("hi", "messages"),
         ([{"role": "user", "content": "a"}] * 1025, "messages"),
-        ([{"role": "tool", "content": "a"}], "messages[0].role"),
+        ([{"role": "tool", "content": "a"}], "messages[0].tool_call_id"),
         ([{"role": "user"}], "messages[0].content"),
         ([{"role": "user", "content": [{"type": "image_url"}]}], "messages[0].content[0]"),
     ],
@@ -95,9 +95,9 @@ def test_bad_messages_are_refused_by_path(echo: Running, messages: Any, param: s
 
 
 def test_an_unsupported_field_has_its_own_code(echo: Running) -> None:
-    error = refused(echo.post("/v1/chat/completions", {**CHAT, "tools": [{}]}), 400)
-    assert (error["param"], error["code"]) == ("tools", "unsupported_parameter")
-    assert error["message"] == "`tools` other than [] is not supported. Leave it out."
+    error = refused(echo.post("/v1/chat/completions", {**CHAT, "store": True}), 400)
+    assert (error["param"], error["code"]) == ("store", "unsupported_parameter")
+    assert error["message"] == "`store` other than False is not supported. Leave it out."
 
 
 @pytest.mark.parametrize("prompt", ["", [], [""], [[]], [100_001], [-1]])

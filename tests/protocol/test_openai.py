@@ -121,9 +121,8 @@ def test_harmless_chat_fields_are_accepted(name: str) -> None:
     [
         ("logprobs", True),
         ("top_logprobs", 5),
-        ("tools", [{"type": "function"}]),
-        ("tool_choice", "auto"),
-        ("tool_choice", {"type": "function"}),
+        ("tool_choice", {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}),
+        ("tool_choice", {"type": "custom", "custom": {"name": "f"}}),
         ("functions", [{}]),
         ("function_call", "auto"),
         ("response_format", {"type": "json_object"}),

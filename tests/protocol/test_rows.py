@@ -7,7 +7,8 @@ import pytest
 
 from mooring.errors import InvalidPrompt
 from mooring.generation import Conversation, Instruction, Message
-from mooring.protocol.rows import MAX_MESSAGES, parse_messages, parse_rows, rows_of_columns
+from mooring.protocol.messages import MAX_MESSAGES, parse_messages
+from mooring.protocol.rows import parse_rows, rows_of_columns
 
 USER = {"role": "user", "content": "hi"}
 TALK = Conversation((Message("user", "hi"),))
@@ -105,11 +106,11 @@ def test_a_bad_row_is_named(row: object, message: str) -> None:
     [
         ("hi", "messages[1]", "must be an object with `role` and `content`. Given: str."),
         ({"content": "a"}, "messages[1].role",
-         "must be one of: system, developer, user, assistant. Given: None."),
-        ({"role": "tool", "content": "a"}, "messages[1].role",
-         "must be one of: system, developer, user, assistant. Given: 'tool'."),
+         "must be one of: system, developer, user, assistant, tool. Given: None."),
+        ({"role": "function", "content": "a"}, "messages[1].role",
+         "must be one of: system, developer, user, assistant, tool. Given: 'function'."),
         ({"role": ["user"], "content": "a"}, "messages[1].role",
-         "must be one of: system, developer, user, assistant. Given: ['user']."),
+         "must be one of: system, developer, user, assistant, tool. Given: ['user']."),
         ({"role": "user"}, "messages[1].content",
          "must be a string or a list of text parts. Given: null."),
         ({"role": "user", "content": []}, "messages[1].content",
@@ -127,7 +128,7 @@ def test_a_bad_row_is_named(row: object, message: str) -> None:
          "messages[1].content[0].bold", "is not supported. Leave it out."),
         ({"role": "user", "content": "a", "name": "eve"}, "messages[1].name",
          "is not supported. Leave it out."),
-        ({"role": "assistant", "content": "a", "tool_calls": [{"id": "1"}]},
+        ({"role": "user", "content": "a", "tool_calls": [{"id": "1"}]},
          "messages[1].tool_calls", "is not supported. Leave it out."),
     ],
 )  # fmt: skip

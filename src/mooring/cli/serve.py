@@ -26,6 +26,10 @@ def serve(
         Literal["auto", "transformers", "upstream", "echo"],
         typer.Option(help="What generates the tokens; upstream is another server."),
     ] = "auto",
+    tool_format: Annotated[
+        Literal["auto", "hermes", "llama3", "mistral", "none"],
+        typer.Option(help="How the model writes calls of tools; none leaves them in the text."),
+    ] = "auto",
     device: Device = "auto",
     dtype: Dtype = None,
     max_context: Annotated[
@@ -108,6 +112,7 @@ def serve(
         served_model_names=tuple(served_model_name or ()),
         tls_cert=tls_cert,
         tls_key=tls_key,
+        tool_format=tool_format,
         engine=EngineSettings(
             engine,
             device,

@@ -12,6 +12,8 @@ from mooring.generation.requests import (
     RawText,
     TextRequest,
     TokenIds,
+    Tool,
+    ToolCall,
 )
 from mooring.generation.sampling import SAMPLING_FIELDS, SamplingField, SamplingParams
 from mooring.generation.tokenizer import Tokenizer
@@ -42,4 +44,6 @@ __all__ = [
     "Token",
     "TokenIds",
     "Tokenizer",
+    "Tool",
+    "ToolCall",
 ]

@@ -1,17 +1,48 @@
 """What is asked: a text request as a caller means it, a generation request as engines see it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from mooring.generation.grammar import Grammar
 from mooring.generation.sampling import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a function that a model has made; `arguments` is the text of a JSON object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that a model may call; `parameters` is a JSON schema of its arguments.
+
+    With `strict` what the model writes as arguments must keep to it.
+    """
+
+    name: str
+    description: str | None
+    parameters: Mapping[str, Any]
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    A model's turn may make `tool_calls`; a turn of the role `tool` is the result of the call
+    `tool_call_id` of the function `name`.
+    """
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +54,14 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages to be rendered with the model's prompt format."""
+    """Messages to be rendered with the model's prompt format, and the tools it is told of.
+
+    `opening` is the beginning of the answer, said for the model.
+    """
 
     messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    opening: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +85,14 @@ PromptInput = Instruction | Conversation | RawText | TokenIds
 class TextRequest:
     """One question with its sampling parameters; answered by `sampling.n` completions.
 
-    With a `grammar` each of them keeps to it.
+    With a `grammar` each of them keeps to it. `marks` are special tokens whose text is part of the
+    answer's; that of others is not.
     """
 
     prompt: PromptInput
     sampling: SamplingParams = field(default_factory=SamplingParams)
     grammar: Grammar | None = None
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,12 @@ from mooring.protocol.openai.answers import (
 )
 from mooring.protocol.openai.chat import parse_chat
 from mooring.protocol.openai.chat_answers import ChatFormat
+from mooring.protocol.openai.chat_tool_answers import ChatToolFormat
 from mooring.protocol.openai.completion_answers import CompletionFormat
 from mooring.protocol.openai.completions import parse_completion
 from mooring.protocol.openai.fields import OpenAICall
+from mooring.protocol.tool_calls.asking import with_tools
+from mooring.protocol.tool_calls.formats import ToolFormat, chosen_format
 from mooring.service.host import ModelHost
 from mooring.settings import ServerSettings
 
@@ -56,14 +59,32 @@ class OpenAIRoutes:
 
     async def chat_completions(self, request: Request) -> Response:
         """Answer `POST /v1/chat/completions`."""
-        return await self._answer(request, parse_chat, ChatFormat())
+        return await self._answer(request, self._parse_chat, self._chat_format)
 
     async def completions(self, request: Request) -> Response:
         """Answer `POST /v1/completions`."""
-        return await self._answer(request, parse_completion, CompletionFormat())
+        return await self._answer(request, parse_completion, lambda call: CompletionFormat())
+
+    def _parse_chat(self, body: bytes) -> OpenAICall:
+        call = parse_chat(body)
+        if call.tool_use is None:
+            return call
+        return with_tools(call, call.tool_use, self._tool_format())
+
+    def _chat_format(self, call: OpenAICall) -> AnswerFormat:
+        tools = None if call.tool_use is None else self._tool_format()
+        if call.tool_use is None or tools is None:
+            return ChatFormat()
+        return ChatToolFormat(tools, call.tool_use)
+
+    def _tool_format(self) -> ToolFormat | None:
+        return chosen_format(self._settings.tool_format, self._host.service.call_format)
 
     async def _answer(
-        self, request: Request, parse: Callable[[bytes], OpenAICall], format: AnswerFormat
+        self,
+        request: Request,
+        parse: Callable[[bytes], OpenAICall],
+        format_of: Callable[[OpenAICall], AnswerFormat],
     ) -> Response:
         _, body = await read_body(request, (JSON,), self._settings.server)
         service = self._host.service
@@ -73,6 +94,7 @@ class OpenAIRoutes:
         caller.check_models((call.model,))
         record = record_of(request.scope)
         record.asked_model, record.stream = call.model, call.stream
+        format = format_of(call)
         head = self._head(format, call.model)
         if not call.stream:
             work = complete(service, call, caller, record)

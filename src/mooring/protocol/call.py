@@ -14,7 +14,8 @@ class Call:
     prompts: tuple[PromptInput, ...]
     parameters: Mapping[str, Any]
     grammar: Grammar | None = field(default=None, kw_only=True)
+    marks: tuple[str, ...] = field(default=(), kw_only=True)
 
     def requests(self, sampling: SamplingParams) -> list[TextRequest]:
         """Return one request per prompt."""
-        return [TextRequest(prompt, sampling, self.grammar) for prompt in self.prompts]
+        return [TextRequest(prompt, sampling, self.grammar, self.marks) for prompt in self.prompts]

@@ -30,10 +30,12 @@ from mooring.generation import (
 )
 from mooring.observe.record import RequestRecord
 from mooring.service.admission import Activity, Admission, Bounds, Permit
+from mooring.service.marks import with_marks
 from mooring.service.patience import Patience
 from mooring.service.stream import Admitted, Completion, TextStream
 from mooring.settings import ServiceLimits
 from mooring.spec.prompt import PromptFormat
+from mooring.spec.tools import CallFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class PreparedRequest:
     prompt_ids: tuple[int, ...]
     sampling: SamplingParams
     grammar: Grammar | None = None
+    marks: tuple[str, ...] = ()
 
 
 class TextService:
@@ -72,6 +75,11 @@ class TextService:
         )
         self._streams: WeakSet[TextStream] = WeakSet()
         self._aborted: EngineError | None = None
+
+    @property
+    def call_format(self) -> CallFormat | None:
+        """How the model writes calls of tools, None where that cannot be told."""
+        return self._prompt_format.call_format
 
     @property
     def activity(self) -> Activity:
@@ -118,9 +126,7 @@ class TextService:
                 return self._prompt_format.render_instruction(text)
             case Conversation(messages):
                 self._check_messages(len(messages))
-                return self._prompt_format.render_messages(
-                    [{"role": m.role, "content": m.content} for m in messages]
-                )
+                return self._prompt_format.render_conversation(prompt)
             case RawText(text):
                 _check_text(text)
                 return text
@@ -132,7 +138,7 @@ class TextService:
         self.capabilities.check_grammar(request.grammar, request.sampling)
         prompt_ids = await asyncio.to_thread(self._tokenize, request.prompt)
         sampling = self._fit_context(len(prompt_ids), request.sampling)
-        return PreparedRequest(prompt_ids, sampling, request.grammar)
+        return PreparedRequest(prompt_ids, sampling, request.grammar, request.marks)
 
     async def prepare_all(self, requests: Sequence[TextRequest]) -> list[PreparedRequest]:
         """Prepare the rows of one call in order; the error of a row names it, counted from 0."""
@@ -249,7 +255,7 @@ class TextService:
             admitted.append(Admitted(request, permit.take(tokens), noted))
         stream = TextStream(
             self._engine,
-            self._tokenizer,
+            with_marks(self._tokenizer, prepared[0].marks),
             admitted,
             Patience(self.limits),
             number=next(self._numbers),

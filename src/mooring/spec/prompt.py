@@ -12,7 +12,9 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from mooring.errors import BrokenSource, InvalidPrompt
+from mooring.errors import BrokenSource, InvalidPrompt, UnsupportedParameter
+from mooring.generation import Conversation, Message
+from mooring.spec.tools import CallFormat, call_format_of, template_messages, template_tools
 
 INSTRUCT_INTRODUCTION = (
     "Below is an instruction that describes a task. "
@@ -62,6 +64,40 @@ class PromptFormat(BaseModel):
         """Whether the tokenizer must add its begin tokens; templates write their own."""
         return self.template is None
 
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the model is told of tools: whether its template reads them."""
+        return self.template is not None and "tools" in _names(self.template)
+
+    @property
+    def call_format(self) -> CallFormat | None:
+        """How the model writes calls of tools, None where its template does not tell."""
+        return call_format_of(self.template) if self.takes_tools and self.template else None
+
+    def render_conversation(self, conversation: Conversation) -> str:
+        """Return the full prompt for a conversation with its tools, or say what has no place."""
+        if conversation.tools and not self.takes_tools:
+            raise UnsupportedParameter(
+                "`tools` are not supported by this model: its prompt format has no place for them. "
+                "Leave them out, or package the model with --prompt FILE.jinja.",
+                param="tools",
+            )
+        self._check_calls(conversation.messages)
+        tools = template_tools(conversation.tools)
+        messages = template_messages(conversation.messages, self.template)
+        return self.render_messages(messages, tools) + conversation.opening
+
+    def _check_calls(self, messages: Sequence[Message]) -> None:
+        if self.template is not None and "tool_calls" in self.template:
+            return
+        for index, message in enumerate(messages):
+            if message.tool_calls:
+                raise InvalidPrompt(
+                    f"`messages[{index}].tool_calls` are not supported by this model: its prompt "
+                    "format has no place for them.",
+                    param=f"messages[{index}].tool_calls",
+                )
+
     def render_instruction(self, instruction: str) -> str:
         """Return the full prompt for one instruction."""
         match self.kind:
@@ -74,7 +110,9 @@ class PromptFormat(BaseModel):
             case _:
                 return self.render_messages([{"role": "user", "content": instruction}])
 
-    def render_messages(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def render_messages(
+        self, messages: Sequence[Mapping[str, Any]], tools: list[dict[str, Any]] | None = None
+    ) -> str:
         """Return the full prompt for a conversation; raise `InvalidPrompt` if the format cannot."""
         if not messages:
             raise InvalidPrompt("`messages` must hold at least one message. Given: 0.")
@@ -87,7 +125,7 @@ class PromptFormat(BaseModel):
             case "instruct":
                 return self._render_single_turn(messages)
             case _:
-                return self._render_template(messages)
+                return self._render_template(messages, tools)
 
     def _render_single_turn(self, messages: Sequence[Mapping[str, Any]]) -> str:
         roles = [message["role"] for message in messages]
@@ -102,7 +140,9 @@ class PromptFormat(BaseModel):
             instruction=messages[-1]["content"],
         )
 
-    def _render_template(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def _render_template(
+        self, messages: Sequence[Mapping[str, Any]], tools: list[dict[str, Any]] | None
+    ) -> str:
         if self.system is not None and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": self.system}, *messages]
         assert self.template is not None
@@ -110,7 +150,7 @@ class PromptFormat(BaseModel):
             text: str = _compile(self.template).render(
                 messages=list(messages),
                 add_generation_prompt=True,
-                tools=None,
+                tools=tools,
                 documents=None,
                 **self.special_tokens,
             )
@@ -163,12 +203,23 @@ def _strftime_now(pattern: str) -> str:
 
 
 @lru_cache(maxsize=32)
+def _names(template: str) -> frozenset[str]:
+    """Return the names that a template reads."""
+    tree = _environment().parse(template)
+    return frozenset(name.name for name in tree.find_all(nodes.Name) if name.ctx == "load")
+
+
+@lru_cache(maxsize=32)
 def _compile(template: str) -> Any:
-    """Compile in the immutable sandbox, with the names that chat templates expect."""
+    return _environment().from_string(template)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    """Return the immutable sandbox, with the names that chat templates expect."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationTag]
     )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
-    return environment.from_string(template)
+    return environment

@@ -46,7 +46,7 @@ SWAPPED = json.dumps(dict(reversed(CALL.items())), ensure_ascii=False)
 
 WELL_FORMED: list[tuple[str, str, Said]] = [
     ("hermes", f"<tool_call>\n{OBJECT}\n</tool_call>", [ONE]),
-    ("hermes", f"\n\n<tool_call>{OBJECT}</tool_call>\n<tool_call>{OBJECT}</tool_call>\n", [ONE, ONE]),
+    ("hermes", f"\n<tool_call>{OBJECT}</tool_call>\n<tool_call>{OBJECT}</tool_call>\n", [ONE] * 2),
     ("hermes", f"Let me see.\n<tool_call>\n{OBJECT}\n</tool_call>", ["Let me see.\n", ONE]),
     ("hermes", f"<tool_call>{OBJECT}</tool_call>\nDone.", [ONE, "\nDone."]),
     ("hermes", f"<tool_call>{OBJECT}", [ONE]),
@@ -60,7 +60,7 @@ WELL_FORMED: list[tuple[str, str, Said]] = [
     ("mistral", f"[TOOL_CALLS][{OBJECT}]", [ONE]),
     ("mistral", f"[TOOL_CALLS] [{OBJECT}, {OBJECT}]", [ONE, ONE]),
     ("mistral", f"So: [TOOL_CALLS]get_weather{ARGUMENTS}", ["So: ", ONE]),
-    ("mistral", f"[TOOL_CALLS]get_weather{ARGUMENTS}[TOOL_CALLS]get_weather{ARGUMENTS}", [ONE, ONE]),
+    ("mistral", f"[TOOL_CALLS]get_weather{ARGUMENTS}" * 2, [ONE, ONE]),
     ("mistral", f"[TOOL_CALLS]get_weather[CALL_ID]a1b2c3d4e[ARGS]{ARGUMENTS}", [ONE]),
 ]  # fmt: skip
 

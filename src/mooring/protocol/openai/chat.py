@@ -1,13 +1,15 @@
 """The body of `/v1/chat/completions`: every field honoured, or refused by name."""
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
 
-from mooring.errors import InvalidParameter, InvalidPrompt
+from mooring.errors import InvalidParameter, InvalidPrompt, UnsupportedParameter
 from mooring.protocol.body import parse_body
+from mooring.protocol.messages import parse_messages
 from mooring.protocol.openai.fields import GenerationBody, OpenAICall, refuse_unsupported
-from mooring.protocol.rows import parse_messages
+from mooring.protocol.openai.tools import FunctionTool, tool_use
 
 
 class ChatBody(GenerationBody):
@@ -21,6 +23,8 @@ class ChatBody(GenerationBody):
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
     prompt_cache_options: dict[str, Any] | None = None
+    tools: list[FunctionTool] | None = None
+    tool_choice: Any = None
     parallel_tool_calls: bool | None = None
 
     audio: Any = None
@@ -34,8 +38,6 @@ class ChatBody(GenerationBody):
     response_format: Any = None
     service_tier: Any = None
     store: Any = None
-    tool_choice: Any = None
-    tools: Any = None
     top_logprobs: Any = None
     verbosity: Any = None
     web_search_options: Any = None
@@ -44,8 +46,6 @@ class ChatBody(GenerationBody):
 # Fields that ask for what is not offered, unless they have one of these values.
 _CHAT_OFF: dict[str, tuple[Any, ...]] = {
     "audio": (),
-    "function_call": ("none",),
-    "functions": ([],),
     "logprobs": (False,),
     "modalities": (["text"],),
     "moderation": (),
@@ -54,8 +54,6 @@ _CHAT_OFF: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "store": (False,),
-    "tool_choice": ("none",),
-    "tools": ([],),
     "top_logprobs": (0,),
     "verbosity": ("medium",),
     "web_search_options": (),
@@ -65,6 +63,7 @@ _CHAT_OFF: dict[str, tuple[Any, ...]] = {
 def parse_chat(body: bytes) -> OpenAICall:
     """Parse the body of `/v1/chat/completions`; raise an `InvalidInput` naming the field."""
     chat = parse_body(ChatBody, body)
+    _refuse_functions(chat)
     refuse_unsupported(chat, _CHAT_OFF)
     parameters = chat.parameters()
     if chat.max_completion_tokens is not None:
@@ -77,4 +76,24 @@ def parse_chat(body: bytes) -> OpenAICall:
         parameters["max_tokens"] = chat.max_completion_tokens
     if isinstance(chat.messages, str):
         raise InvalidPrompt("`messages` must be a list. Given: a string.", param="messages")
-    return chat.call((parse_messages(chat.messages),), parameters)
+    use = tool_use(
+        [tool.function.tool() for tool in chat.tools or ()],
+        chat.tool_choice,
+        chat.parallel_tool_calls,
+    )
+    conversation = parse_messages(chat.messages)
+    if use is not None:
+        conversation = replace(conversation, tools=use.tools)
+    return replace(chat.call((conversation,), parameters), tool_use=use)
+
+
+def _refuse_functions(chat: ChatBody) -> None:
+    """Refuse what `tools` have replaced, and say so."""
+    for name, given, off, instead in (
+        ("functions", chat.functions, [], "tools"),
+        ("function_call", chat.function_call, "none", "tool_choice"),
+    ):
+        if given is not None and given != off:
+            raise UnsupportedParameter(
+                f"`{name}` is not supported: OpenAI has replaced it. Send `{instead}`.", param=name
+            )

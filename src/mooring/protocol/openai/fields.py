@@ -1,13 +1,14 @@
 """What OpenAI's generating routes share: common fields, and refusals by name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mooring.errors import InvalidParameter, UnsupportedParameter
 from mooring.generation import SAMPLING_FIELDS, PromptInput
 from mooring.protocol.body import StrictBody
 from mooring.protocol.call import Call
+from mooring.protocol.tool_calls.use import ToolUse
 
 _SAMPLING_NAMES = frozenset(field.name for field in SAMPLING_FIELDS)
 
@@ -19,6 +20,7 @@ class OpenAICall(Call):
     model: str
     stream: bool
     include_usage: bool
+    tool_use: ToolUse | None = field(default=None, kw_only=True)
 
 
 class _StreamOptions(StrictBody):

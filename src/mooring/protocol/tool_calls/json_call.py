@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
+from typing import NoReturn
 
 # Bounded, so that no text makes it slow.
 _HEAD = re.compile(
@@ -90,7 +91,11 @@ def read_call(text: str) -> tuple[str, str] | None:
 def read_object(text: str) -> dict[str, object] | None:
     """Return `text` read as a JSON object, None if it is none."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
