@@ -141,7 +141,8 @@ def test_text_and_broken_calls_stay_text(hermes: Running, stream: bool) -> None:
 
 
 def test_without_tools_or_with_none_wanted_nothing_is_read(hermes: Running) -> None:
-    for fields in ({"tools": None}, {"tools": []}, {"tool_choice": "none"}):
+    off: list[dict[str, Any]] = [{"tools": None}, {"tools": []}, {"tool_choice": "none"}]
+    for fields in off:
         response = hermes.post("/v1/chat/completions", ask(CALLS["hermes"], **fields))
         (choice,) = response.json()["choices"]
         assert (choice["message"]["content"], choice["finish_reason"]) == (CALLS["hermes"], "stop")
@@ -231,7 +232,7 @@ def test_a_model_whose_calls_cannot_be_read_refuses_tools_unless_told_otherwise(
         kind="chat", template="{{ tools | length if tools else 0 }}{{ messages[-1].content }}"
     )
     for name in ("none", "mistral"):
-        settings = ServerSettings(port=0, server=limits, tool_format=name)  # type: ignore[arg-type]
+        settings = ServerSettings(port=0, server=limits, tool_format=name)
         with running_server(EchoSettings(), settings, prompt_format=template) as running:
             answer = running.post("/v1/chat/completions", ask(CALLS["mistral"])).json()
             message = answer["choices"][0]["message"]

@@ -11,7 +11,7 @@ from mooring.protocol.messages import parse_messages
 USER = {"role": "user", "content": "Weather?"}
 
 
-def call(id: str = "call_1", name: str = "get_weather", arguments: Any = '{"a": 1}') -> Any:
+def call(id: Any = "call_1", name: str = "get_weather", arguments: Any = '{"a": 1}') -> Any:
     return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 

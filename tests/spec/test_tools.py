@@ -59,7 +59,7 @@ def test_the_template_tells_how_a_model_calls(template: str, format: str | None)
 
 def test_formats_without_a_template_know_no_tools() -> None:
     for kind in ("plain", "instruct"):
-        format = PromptFormat(kind=kind)  # type: ignore[arg-type]
+        format = PromptFormat(kind=kind)
         assert (format.takes_tools, format.call_format) == (False, None)
     assert call_format_of("[TOOL_CALLS] <tool_call>") == "mistral"
 
