@@ -1,0 +1,1 @@
+"""Python as it is where torch and transformers are not installed."""
