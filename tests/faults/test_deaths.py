@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mooring.errors import EngineStopped
+from mooring.errors import EngineStopped, RequestFailed
 from mooring.generation import Failed, Finished
 from tests.engines.driving import Answer, ask
 from tests.engines.process.children import children, kill_child, wait_for
@@ -101,6 +101,30 @@ def test_native_code_crashes_in_a_step(mortal: Sufferer, caplog: pytest.LogCaptu
     assert (crashing.end, crashing.tokens) == (Finished("length"), [ARMED] * 9)
     assert "it was ended by SIGSEGV" in caplog.text
     assert_survived(mortal, before)
+
+
+@pytest.mark.parametrize("place", ["prompt", "answer"])
+def test_what_always_crashes_fails_alone(
+    mortal: Sufferer, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = undisturbed(mortal)
+    arm(mortal.snapshot, "crash", ARMED)
+    greedy, seeded = bystanders(mortal)
+    wait_for(lambda: len(greedy.tokens) >= 3)
+    if place == "prompt":
+        crashing = ask(mortal.engine, [5, ARMED], max_tokens=9)
+    else:
+        crashing = ask(mortal.engine, PROMPT, max_tokens=9, logit_bias={ARMED: 100})
+    wait_for(lambda: "restarting" in mortal.observed.told)
+    later = ask(mortal.engine, [7, 7], max_tokens=9, ignore_eos=True)
+    assert isinstance(crashing.end, Failed)
+    assert type(crashing.end.error) is RequestFailed
+    assert "not tried again" in crashing.end.error.message
+    assert (greedy.end, greedy.tokens) == (Finished("length"), expected[0])
+    assert (seeded.end, seeded.tokens) == (Finished("length"), expected[1])
+    assert (later.end, len(later.tokens)) == (Finished("length"), 9)
+    assert mortal.observed.told == ["restarting", "restarted"] * 2
+    assert caplog.text.count("it was ended by SIGSEGV") == 2
 
 
 def test_killed_in_load_three_times(

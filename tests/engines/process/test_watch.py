@@ -81,5 +81,11 @@ def test_deaths_count_within_a_minute_of_work_and_loading_is_no_work() -> None:
     assert [deaths.note(worked) for worked in (60, 59, 0, 0)] == [1, 2, 3, 4]
 
 
+def test_deaths_that_are_explained_do_not_count() -> None:
+    deaths = Deaths()
+    assert [deaths.note(1.0), deaths.note(1.0, counts=False), deaths.note(1.0)] == [1, 1, 2]
+    assert restart_delay(0) == restart_delay(1)
+
+
 def test_restarts_wait_longer_and_longer() -> None:
     assert [restart_delay(deaths) for deaths in (1, 2, 3, 4)] == [0.1, 0.5, 2.0, 2.0]

@@ -212,13 +212,21 @@ def test_a_stopped_server_is_found_out_and_replaced(
     assert "The engine died: it said nothing for" in caplog.text
 
 
-def test_three_deaths_end_the_engine(start: Start) -> None:
+def test_what_kills_the_server_twice_fails_and_the_third_such_request_ends_the_engine(
+    start: Start,
+) -> None:
     observed = Observed()
     engine = start(observer=observed)
-    answer = ask(engine, [CODES["exit"], 65, 66])
-    assert isinstance(answer.end, Failed)
-    assert answer.end.error.message == "The engine died 3 times in 60 s: it exited with 3."
-    assert observed.told == ["restarting", "restarted"] * 2 + ["failed"]
+    for _ in range(2):
+        killing = ask(engine, [CODES["exit"], 65, 66])
+        assert isinstance(killing.end, Failed)
+        assert type(killing.end.error) is RequestFailed
+        assert killing.end.error.message.startswith("The engine died 2 times while it generated")
+    assert ask(engine, PROMPT, max_tokens=9, ignore_eos=True).wait().tokens == PROMPT * 3
+    killing = ask(engine, [CODES["exit"], 65, 66])
+    assert isinstance(killing.end, Failed)
+    assert killing.end.error.message == "The engine died 3 times in 60 s: it exited with 3."
+    assert observed.told == ["restarting", "restarted"] * 4 + ["failed"]
     with pytest.raises(EngineStopped):
         ask(engine, PROMPT)
 

@@ -28,9 +28,10 @@ class SupervisedEngine(ABC):
     """An `Engine` whose tokens come from a process that may die and is started again then.
 
     Requests that wait stay; those that run go on with the same tokens if they are greedy or seeded
-    and their tokens are known, else they fail with `EngineStopped`. After `MOST_DEATHS` in a minute
-    of work all fail, and so does every later one. One thread of this process, named `engine`, lives
-    with the other process and calls the receivers.
+    and their tokens are known, else they fail with `EngineStopped`. They begin again one by one, so
+    that one which kills the process again is known, and fails alone; that death does not count.
+    After `MOST_DEATHS` in a minute of work all fail, and so does every later one. One thread of
+    this process, named `engine`, lives with the other process and calls the receivers.
     """
 
     def __init__(self, hang_seconds: float, observer: EngineObserver | None) -> None:
@@ -43,6 +44,7 @@ class SupervisedEngine(ABC):
         self._started: Future[Capabilities] = Future()
         self._why_stopped = "The engine is not running. Send the request again once it is."
         self._capabilities: Capabilities | None = None
+        self._has_process = False
         self._steps_before = self._steps = 0
         self._preemptions_before = 0
         self._cache = CacheUse()
@@ -78,7 +80,7 @@ class SupervisedEngine(ABC):
             if self._closing.is_set():
                 raise EngineStopped(self._why_stopped)
             self._ledger.add(request, emit, max_tokens)
-            self._hand_over(request)
+            self._hand_over_due()
 
     def cancel(self, request_id: str) -> None:
         """Send no more tokens, and `Finished("cancelled")` once the process has let go."""
@@ -107,6 +109,8 @@ class SupervisedEngine(ABC):
                 try:
                     self._live_once(watch)
                 except ChildDied as death:
+                    with self._lock:
+                        self._has_process = False
                     self._mourn(str(death), watch.worked_seconds)
         except MooringError as error:
             self._started.set_exception(error)
@@ -116,8 +120,15 @@ class SupervisedEngine(ABC):
     def _resume(self, capabilities: Capabilities) -> None:
         """Give a process that is ready all there is to do; called with the lock held."""
         self._capabilities = capabilities
-        for request in self._ledger.remainders():
-            self._hand_over(request)
+        self._has_process = True
+        self._ledger.start_over()
+        self._hand_over_due()
+
+    def _hand_over_due(self) -> None:
+        """Give the process what it is to do now, if there is one; called with the lock held."""
+        if self._has_process:
+            for request in self._ledger.due():
+                self._hand_over(request)
 
     def _announce(self, capabilities: Capabilities) -> None:
         """Say that the engine runs, for the first time or again."""
@@ -131,11 +142,17 @@ class SupervisedEngine(ABC):
 
     def _pass_on(self, request_id: str, event: Event) -> bool:
         """Send an event to its receiver; return whether it still listens."""
-        return self._closing.is_set() or self._ledger.record(request_id, event)
+        if self._closing.is_set():
+            return True
+        listens = self._ledger.record(request_id, event)
+        if self._ledger.overdue:
+            with self._lock:
+                self._hand_over_due()
+        return listens
 
     def _mourn(self, cause: str, worked_seconds: float) -> None:
         """After a death, fail what cannot be repeated and wait for the restart, or give up."""
-        deaths = self._deaths.note(worked_seconds)
+        deaths = self._deaths.note(worked_seconds, counts=not self._ledger.explains)
         self._steps_before, self._steps = self._steps_before + self._steps, 0
         self._preemptions_before += self._cache.preemptions
         self._cache = CacheUse()
@@ -148,7 +165,8 @@ class SupervisedEngine(ABC):
             self._observer.engine_restarting()
         self._ledger.survive(
             "The engine died while it generated this answer, which without a seed cannot be "
-            "repeated. Send the request again."
+            "repeated. Send the request again.",
+            self._capabilities.max_running if self._capabilities else 0,
         )
         self._closing.wait(delay)
 

@@ -78,14 +78,15 @@ class Deaths:
         self._worked = 0.0
         self._times: list[float] = []
 
-    def note(self, worked_seconds: float) -> int:
-        """Note a death after so long of work; return how many there are in the last minute."""
+    def note(self, worked_seconds: float, *, counts: bool = True) -> int:
+        """Note a death after so long of work; return how many count in the last minute."""
         self._worked += worked_seconds
-        self._times.append(self._worked)
+        if counts:
+            self._times.append(self._worked)
         self._times = [t for t in self._times if self._worked - t < WITHIN_SECONDS]
         return len(self._times)
 
 
 def restart_delay(deaths: int) -> float:
-    """Return the seconds to wait before the restart after so many deaths, at least one."""
-    return RESTART_DELAYS[min(deaths, len(RESTART_DELAYS)) - 1]
+    """Return the seconds to wait before the restart after so many deaths."""
+    return RESTART_DELAYS[min(max(deaths, 1), len(RESTART_DELAYS)) - 1]

@@ -159,6 +159,8 @@ class UpstreamEngine(SupervisedEngine):
         try:
             while not self._closing.is_set():
                 await asyncio.sleep(LOOK_SECONDS)
+                if self._ledger.doubts:
+                    self._ledger.settle()
                 complaint = watch.complaint(0)
                 if self._server is None:
                     away = self._tell(complaint, away)
@@ -204,7 +206,7 @@ class UpstreamEngine(SupervisedEngine):
 
     def _forget(self, request_id: str) -> None:
         del self._tasks[request_id]
-        self._ledger.settle()
+        self._ledger.let_go(request_id)
 
     async def _run(self, connection: Connection, request: GenerationRequest) -> None:
         async with self._places:
