@@ -86,7 +86,10 @@ def test_strange_framing_is_refused(echo: Running, framing: str) -> None:
 def test_a_header_without_end_is_refused(echo: Running) -> None:
     with echo.raw_socket() as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\nx: " + b"y" * 70_000)
-        assert status_of(everything(connection)) == 400
+        answer = everything(connection)
+        assert status_of(answer) == 400
+        assert b'"code": "invalid_http"' in answer
+        assert b'"error_code": "BAD_REQUEST"' in answer
 
 
 def test_a_body_that_does_not_come_is_given_up() -> None:

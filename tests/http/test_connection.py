@@ -55,6 +55,8 @@ def test_one_connection_too_many_is_refused_at_once() -> None:
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 2" in head
         assert json.loads(body)["error"]["code"] == "server_busy"
+        assert json.loads(body)["error_code"] == "TEMPORARILY_UNAVAILABLE"
+        assert b"x-request-id: " in head
         held[0].close()
 
         def taken() -> bool:

@@ -1,24 +1,55 @@
 """One connection, bounded: how many there are, how slowly a head may come or an answer be read."""
 
 import asyncio
+import json
 from typing import Any
+from uuid import uuid4
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from mooring.protocol.invocations import invocation_error
+from mooring.protocol.openai.answers import error_body
 from mooring.settings import ServerLimits
 
 ABORT = "abort"
 """The name in a request's `state` of the call that ends its connection at once."""
 
-_BODY = (
-    b'{"error":{"message":"The server has as many connections as it may. Try again in 2 s.",'
-    b'"type":"server_error","param":null,"code":"server_busy"}}'
-)
-_FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 2\r\n"
-    b"connection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
-)
+
+def _answer(status: str, message: str, kinds: tuple[str, str, str], *headers: str) -> bytes:
+    """Write a whole answer to who asks for nothing yet, so in both protocols at once."""
+    openai_type, code, mlflow_code = kinds
+    error = error_body(message, openai_type, param=None, code=code)
+    body = json.dumps(error | invocation_error(message, mlflow_code))
+    head = "\r\n".join(
+        (
+            f"HTTP/1.1 {status}",
+            "content-type: application/json",
+            f"content-length: {len(body)}",
+            "connection: close",
+            f"x-request-id: {uuid4().hex}",
+            *headers,
+        )
+    )
+    return f"{head}\r\n\r\n{body}".encode()
+
+
+def _full() -> bytes:
+    return _answer(
+        "503 Service Unavailable",
+        "The server has as many connections as it may. Try again in 2 s.",
+        ("server_error", "server_busy", "TEMPORARILY_UNAVAILABLE"),
+        "retry-after: 2",
+    )
+
+
+def _not_http() -> bytes:
+    return _answer(
+        "400 Bad Request",
+        "This is not HTTP as the server reads it: request line and headers must be well formed and "
+        "within the limit of their size.",
+        ("invalid_request_error", "invalid_http", "BAD_REQUEST"),
+    )
 
 
 class BoundedConnection(H11Protocol):
@@ -34,7 +65,7 @@ class BoundedConnection(H11Protocol):
         """Take a connection, or refuse it where there are too many."""
         super().connection_made(transport)
         if len(self.connections) > self._limits.max_connections:
-            transport.write(_FULL)
+            transport.write(_full())
             transport.close()
             return
         self._time_the_head()
@@ -44,6 +75,12 @@ class BoundedConnection(H11Protocol):
         if not self.transport.is_closing():
             super().data_received(data)
             self._time_the_head()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP in the words of every other answer."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.write(_not_http())
+        self.transport.close()
 
     def pause_writing(self) -> None:
         """Begin to watch a reader that does not keep up."""
