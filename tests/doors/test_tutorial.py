@@ -88,11 +88,11 @@ def test_the_answer_never_repeats_or_loses_part_of_the_prompt(model: LoadedModel
 
 
 def test_parallel_callers_share_batches_and_keep_their_answers(model: LoadedModel) -> None:
-    engine = model._running.service._engine
-    before = engine.load().steps
+    service = model._running.service
+    before = service.load.steps
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda q: model.predict(q)[0], QUESTIONS * 4))
-    steps = engine.load().steps - before
+    steps = service.load.steps - before
     assert answers == EXPECTED * 4
     one_by_one = sum(c[0].tokens for c in model.complete([Instruction(q) for q in QUESTIONS])) * 4
     assert steps < one_by_one / 2

@@ -51,21 +51,21 @@ def test_a_stream_left_early_is_cancelled(demo: PackagedModel) -> None:
         stream = model.stream(FIRST, {"ignore_eos": True})
         next(stream)
         stream.close()  # type: ignore[attr-defined]
-        engine = model._running.service._engine
+        service = model._running.service
         deadline = time.monotonic() + 5
-        while engine.load().running and time.monotonic() < deadline:
+        while service.load.running and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert (engine.load().running, engine.load().waiting) == (0, 0)
+        assert (service.load.running, service.load.waiting) == (0, 0)
         assert model._running.service.activity.sequences == 0
 
 
 def test_one_bad_row_stops_the_call_before_anything_is_generated(demo: PackagedModel) -> None:
     with load(demo.uri) as model:
-        engine = model._running.service._engine
-        steps = engine.load().steps
+        service = model._running.service
+        steps = service.load.steps
         with pytest.raises(ContextExceeded, match=r"row 1: "):
             model.predict([FIRST, "x " * 3000])
-        assert engine.load().steps == steps
+        assert service.load.steps == steps
 
 
 def test_streaming_takes_one_row(demo: PackagedModel) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from mooring.engines.contract import Capabilities, Emit, Load
-from mooring.errors import RequestFailed
+from mooring.errors import MooringError, RequestFailed
 from mooring.generation import (
     Event,
     Finished,
@@ -24,16 +24,19 @@ def asked(text: str, **sampling: Any) -> TextRequest:
 
 
 class Recorded:
-    """An engine that only remembers: each test says what it emits."""
+    """An engine that only remembers: each test says what it emits and refuses."""
 
     def __init__(self) -> None:
         self.submitted: list[tuple[GenerationRequest, Emit]] = []
         self.cancelled: list[str] = []
+        self.refuses: dict[str, MooringError] = {}
 
     def start(self) -> Capabilities:
         return Capabilities("recorded", "1", "cpu", "exact", 64, 300, 4)
 
     def submit(self, request: GenerationRequest, emit: Emit) -> None:
+        if request.id in self.refuses:
+            raise self.refuses[request.id]
         self.submitted.append((request, emit))
 
     def cancel(self, request_id: str) -> None:

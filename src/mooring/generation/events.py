@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mooring.errors import EngineError
+from mooring.errors import MooringError
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -53,7 +53,7 @@ class Finished:
 class Failed:
     """The sequence ended with an error; nothing more comes."""
 
-    error: EngineError
+    error: MooringError
 
 
 Event = Started | Token | Text | Finished | Failed

@@ -5,12 +5,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mooring.errors import InvalidInput, ServerBusy
+from mooring.errors import EngineError, InvalidInput, ServerBusy
+from mooring.generation import GenerationRequest
 
 # The bounds of what a refused client is told to wait, in seconds.
 SHORTEST_RETRY, LONGEST_RETRY = 1, 30
 _FIRST_GUESS = 2.0
 _NEWEST_SHARE = 0.1
+
+Measure = Callable[[GenerationRequest], int]
+YieldTo = Callable[[str, int, Measure, EngineError], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +44,21 @@ class Admission:
     """Counts what is held against its bounds. Used from one event loop only.
 
     A call that finds all its places among the running ones gets in whatever its length; one that
-    would have to wait, in whole or in part, must also fit into what may wait, in tokens.
+    would have to wait, in whole or in part, must also fit into what may wait, in tokens. Where
+    there is no room left, `yield_to` may make some, see `Turns.yield_to`.
     """
 
-    def __init__(self, bounds: Bounds, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        bounds: Bounds,
+        *,
+        yield_to: YieldTo = lambda *_: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._bounds = bounds
+        self._yield_to = yield_to
         self._clock = clock
+        self._calls = 0
         self._admitted = 0
         self._waiting_tokens = 0
         self._mean_seconds = _FIRST_GUESS
@@ -55,8 +68,8 @@ class Admission:
         """What is admitted now."""
         return Activity(self._admitted, self._bounds.sequences, self._waiting_tokens)
 
-    def admit(self, places: int, tokens: int = 0) -> "Permit":
-        """Take `places` for prompts of `tokens` in all.
+    def admit(self, places: int, tokens: int = 0, caller: str = "") -> "Permit":
+        """Take `places` for prompts of `tokens` in all, of one caller.
 
         Raises `ServerBusy`, or `InvalidInput` if there never are so many places.
         """
@@ -66,15 +79,17 @@ class Admission:
                 f"One call may ask for at most {bounds.sequences} sequences, prompts times `n`. "
                 f"Given: {places}. Send several calls."
             )
-        if self._admitted + places > bounds.sequences:
+        missing = self._admitted + places - bounds.sequences
+        if missing > 0 and not self._make_room(caller, missing, _one):
             raise self._busy(
                 f"The server holds at most {bounds.sequences} sequences at once. Held: "
                 f"{self._admitted}, asked for {places} more.",
-                places=self._admitted + places - bounds.sequences,
+                places=missing,
             )
         over = max(0, min(places, self._admitted + places - bounds.running))
         added = tokens * over // max(1, places)
-        if over > 0 and self._waiting_tokens + added > bounds.waiting_tokens:
+        missing = self._waiting_tokens + added - bounds.waiting_tokens
+        if over > 0 and missing > 0 and not self._make_room(caller, missing, _prompt_tokens):
             raise self._busy(
                 f"At most {bounds.waiting_tokens} prompt tokens may wait at once. Waiting: "
                 f"{self._waiting_tokens}, asked for {added} more.",
@@ -82,7 +97,8 @@ class Admission:
             )
         self._admitted += places
         self._waiting_tokens += tokens
-        return Permit(self, places, tokens)
+        self._calls += 1
+        return Permit(self, places, tokens, caller=caller, call=self._calls)
 
     def wait(self, tokens: int) -> None:
         """Count `tokens` as waiting too; only a permit calls this."""
@@ -105,6 +121,12 @@ class Admission:
         """Return the clock's time in seconds."""
         return self._clock()
 
+    def _make_room(self, caller: str, missing: int, measure: Measure) -> bool:
+        pushed_out = self._busy(
+            "The server is full, and others have fewer requests waiting than you.", places=1
+        )
+        return self._yield_to(caller, missing, measure, pushed_out)
+
     def _busy(self, message: str, *, places: int) -> ServerBusy:
         """Refuse, with the time after which `places` will have come free at the usual pace."""
         seconds = self._mean_seconds * places / max(1, self._bounds.running)
@@ -115,7 +137,11 @@ class Admission:
 class Permit:
     """The places of one call, used again and again by its sequences until it is closed."""
 
-    def __init__(self, admission: Admission, places: int, tokens: int) -> None:
+    def __init__(
+        self, admission: Admission, places: int, tokens: int, *, caller: str, call: int
+    ) -> None:
+        self.caller = caller
+        self.call = call
         self._admission = admission
         self._spare = places
         self._tokens = tokens
@@ -146,9 +172,14 @@ class Permit:
 
 
 class Place:
-    """Where one sequence is held, from when it goes to the engine until the engine lets go."""
+    """Where one sequence is held, from when it is sent off until the engine lets go of it.
+
+    `caller` is whose it is, and `call` the number of the call: a later one has a higher number.
+    """
 
     def __init__(self, permit: Permit, admission: Admission, tokens: int) -> None:
+        self.caller = permit.caller
+        self.call = permit.call
         self._permit = permit
         self._admission = admission
         self._tokens = tokens
@@ -164,3 +195,11 @@ class Place:
         self.begin()
         self._admission.note_held(self._since)
         self._permit.release()
+
+
+def _one(request: GenerationRequest) -> int:
+    return 1
+
+
+def _prompt_tokens(request: GenerationRequest) -> int:
+    return len(request.prompt_ids)

@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from mooring.engines.contract import Engine
 from mooring.errors import DeadlineExceeded, EngineError, MooringError, RequestFailed
 from mooring.generation import (
     Event,
@@ -21,6 +20,7 @@ from mooring.observe.record import End, SequenceRecord
 from mooring.service.admission import Place
 from mooring.service.detokenize import IncrementalText
 from mooring.service.patience import Patience
+from mooring.service.turns import Turns
 
 EndReason = Literal["stop", "length"]
 
@@ -77,23 +77,18 @@ class TextStream:
     """Iterates over `TextDelta` and one `TextEnd` per completion; raises if the engine fails.
 
     An iteration that fails or is cancelled cancels what still runs, as does closing it early.
-    Completions of several prompts are numbered prompt by prompt. The place of each is released when
-    the engine has let go of it. Fails with
-    `DeadlineExceeded` when `patience` ends. `number` is its place among all streams. Must be used
-    in the event loop that made it.
+    Completions of several prompts are numbered prompt by prompt. Fails with `DeadlineExceeded` when
+    `patience` ends. Must be used in the event loop that made it.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        turns: Turns,
         tokenizer: Tokenizer,
         admitted: Sequence[Admitted],
         patience: Patience,
-        *,
-        number: int,
     ) -> None:
-        self.number = number
-        self._engine = engine
+        self._turns = turns
         self._sequences = [
             _Sequence(one, IncrementalText(tokenizer, one.request.sampling.stop))
             for one in admitted
@@ -124,23 +119,25 @@ class TextStream:
         return any(sequence.begun for sequence in self._sequences)
 
     @property
+    def waits(self) -> bool:
+        """Whether all or part of it waits for its turn, and the engine has begun with none."""
+        if self.begun or self.ended:
+            return False
+        return not all(self._turns.may_run(sequence.request.id) for sequence in self._sequences)
+
+    @property
     def ended(self) -> bool:
         """Whether all sequences have ended, or were given up."""
         return all(sequence.ended for sequence in self._sequences)
 
-    @property
-    def width(self) -> int:
-        """Count the sequences."""
-        return len(self._sequences)
-
     def submit(self) -> None:
-        """Hand every sequence to the engine; on failure none is left behind."""
+        """Send every sequence off; on failure none is left behind."""
         self._patience.start(self._loop, self._give_up)
         for index, sequence in enumerate(self._sequences):
             try:
-                self._engine.submit(sequence.request, self._emitter(index))
+                self._turns.submit(sequence.request, self._emitter(index), sequence.place)
             except MooringError:
-                for left in self._sequences[index:]:
+                for left in self._sequences[index + 1 :]:
                     left.place.release()
                 self._cancel_running()
                 raise
@@ -161,7 +158,7 @@ class TextStream:
         for index, sequence in enumerate(self._sequences):
             if not sequence.ended:
                 self._events.put_nowait((index, Failed(error)))
-                self._engine.cancel(sequence.request.id)
+                self._turns.cancel(sequence.request.id)
 
     async def collect(self) -> list[Completion]:
         """Wait for the end and return all completions in order."""
@@ -205,7 +202,7 @@ class TextStream:
         elif isinstance(event, Text):
             sequence.record.grow(now, event.tokens)
         else:
-            sequence.place.release()
+            self._turns.end(sequence.request.id, sequence.record.tokens)
         self._patience.note_progress(now)
         self._events.put_nowait((index, event))
 
@@ -244,7 +241,7 @@ class TextStream:
             reason = event.reason
         if sequence.text.stopped:
             reason = "stop"
-            self._engine.cancel(sequence.request.id)
+            self._turns.cancel(sequence.request.id)
         pieces: list[TextDelta | TextEnd] = [TextDelta(index, text)] if text else []
         if reason is not None:
             sequence.ended = True
@@ -262,5 +259,5 @@ class TextStream:
         for sequence in self._sequences:
             if not sequence.ended:
                 sequence.ended = True
-                self._engine.cancel(sequence.request.id)
+                self._turns.cancel(sequence.request.id)
                 self._note_end(sequence, "abort")

@@ -33,6 +33,7 @@ from mooring.service.admission import Activity, Admission, Bounds, Permit
 from mooring.service.marks import with_marks
 from mooring.service.patience import Patience
 from mooring.service.stream import Admitted, Completion, TextStream
+from mooring.service.turns import Turns
 from mooring.settings import ServiceLimits
 from mooring.spec.prompt import PromptFormat
 from mooring.spec.tools import CallFormat
@@ -67,11 +68,12 @@ class TextService:
         self._tokenizer = tokenizer
         self._prompt_format = prompt_format
         self._defaults = defaults
-        self._ids, self._numbers = count(), count()
+        self._ids = count()
+        running = capabilities.max_running
+        self._turns = Turns(engine, running)
         self._admission = Admission(
-            Bounds(
-                capabilities.max_running, self.limits.max_waiting, self.limits.max_waiting_tokens
-            )
+            Bounds(running, self.limits.max_waiting, self.limits.max_waiting_tokens),
+            yield_to=self._turns.yield_to,
         )
         self._streams: WeakSet[TextStream] = WeakSet()
         self._aborted: EngineError | None = None
@@ -88,8 +90,9 @@ class TextService:
 
     @property
     def load(self) -> Load:
-        """What the engine holds now."""
-        return self._engine.load()
+        """What the engine holds now, and what waits for it, there or here."""
+        load = self._engine.load()
+        return replace(load, waiting=load.waiting + self._turns.waiting)
 
     @property
     def buffered(self) -> int:
@@ -166,12 +169,14 @@ class TextService:
     ) -> TextStream:
         """Begin to generate several requests as one stream; all or none get in.
 
-        What happens to each sequence is noted in `record`.
+        What waits, waits in turns with that of other keys. What happens to each sequence is noted
+        in `record`.
         """
+        told = record or RequestRecord()
         places = sum(request.sampling.n for request in prepared)
-        permit = self._admit(places, prepared)
+        permit = self._admit(places, prepared, told)
         try:
-            return self._begin(prepared, permit, record or RequestRecord())
+            return self._begin(prepared, permit, told)
         finally:
             permit.close()
 
@@ -180,13 +185,13 @@ class TextService:
     ) -> list[list[Completion]]:
         """Answer many requests in order, never more at once than the engine runs side by side.
 
-        Fails as a whole with the first error; what still runs is cancelled. What happens to each
-        sequence is noted in `record`.
+        Fails as a whole with the first error; what still runs is cancelled. What waits, waits in
+        turns with that of other keys. What happens to each sequence is noted in `record`.
         """
         told = record or RequestRecord()
         widest = max((request.sampling.n for request in prepared), default=1)
         side_by_side = min(max(1, self.capabilities.max_running // widest), len(prepared))
-        permit = self._admit(side_by_side * widest, prepared[:side_by_side])
+        permit = self._admit(side_by_side * widest, prepared[:side_by_side], told)
         slots = asyncio.Semaphore(side_by_side)
 
         async def complete(request: PreparedRequest) -> list[Completion]:
@@ -209,17 +214,9 @@ class TextService:
         return [task.result() for task in tasks]
 
     def refuse_waiting(self, error: EngineError) -> None:
-        """End with `error` what has not begun, but for as many as run side by side.
-
-        Engines begin in the order of submission, so the first of those that have sent nothing yet
-        may well be running.
-        """
-        room = self.capabilities.max_running
-        live = [stream for stream in self._streams if not stream.ended]
-        for stream in sorted(live, key=lambda s: (not s.begun, s.number)):
-            if not stream.begun and room < stream.width:
-                stream.abort(error)
-            room -= stream.width
+        """End with `error` what waits for its turn."""
+        for stream in [stream for stream in self._streams if stream.waits]:
+            stream.abort(error)
 
     def abort(self, error: EngineError) -> None:
         """End what runs, and whatever begins later, with `error`."""
@@ -227,11 +224,13 @@ class TextService:
         for stream in list(self._streams):
             stream.abort(error)
 
-    def _admit(self, places: int, prepared: Sequence[PreparedRequest]) -> Permit:
+    def _admit(
+        self, places: int, prepared: Sequence[PreparedRequest], record: RequestRecord
+    ) -> Permit:
         if self._aborted is not None:
             raise self._aborted
         tokens = sum(len(request.prompt_ids) * request.sampling.n for request in prepared)
-        return self._admission.admit(places, tokens)
+        return self._admission.admit(places, tokens, caller=record.key or "")
 
     def _begin(
         self, prepared: Sequence[PreparedRequest], permit: Permit, record: RequestRecord
@@ -244,6 +243,7 @@ class TextService:
                 prompt_ids=request.prompt_ids,
                 sampling=_with_seed(request.sampling, index),
                 grammar=request.grammar,
+                cache_scope=permit.caller,
             )
             for request in prepared
             for index in range(request.sampling.n)
@@ -253,13 +253,8 @@ class TextService:
             tokens = len(request.prompt_ids)
             noted = record.sequence(tokens, request.sampling)
             admitted.append(Admitted(request, permit.take(tokens), noted))
-        stream = TextStream(
-            self._engine,
-            with_marks(self._tokenizer, prepared[0].marks),
-            admitted,
-            Patience(self.limits),
-            number=next(self._numbers),
-        )
+        tokenizer = with_marks(self._tokenizer, prepared[0].marks)
+        stream = TextStream(self._turns, tokenizer, admitted, Patience(self.limits))
         self._streams.add(stream)
         stream.submit()
         return stream
