@@ -37,6 +37,15 @@ test: $(VENV)/.develop ## Run all tests but the slow ones
 test-slow: $(VENV)/.develop ## Run the slow tests: rebuilt environments, training again
 	$(TEST_ENV) $(BIN)/pytest -m slow
 
+soak: $(VENV)/.develop ## Torment a server run by run, then for an hour (two hours in all)
+	@$(BIN)/python -m benchmarks.soak
+
+soak-short: $(VENV)/.develop ## The same runs, short: three minutes
+	@$(BIN)/python -m benchmarks.soak --short
+
+fuzz: $(VENV)/.develop ## 20,000 bodies and 5,000 streams of bytes made up against a real server
+	FUZZ_BODIES=20000 FUZZ_BYTES=5000 $(TEST_ENV) $(BIN)/pytest tests/fuzz
+
 lint: $(VENV)/.develop ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -50,7 +59,6 @@ bench: $(VENV)/.run ## Measure generation, the server and packaging, each side b
 	@$(BIN)/python -m benchmarks.tokens --models demo S M --quick
 	@$(BIN)/python -m benchmarks.table
 	@$(BIN)/python -m benchmarks.server
-	@MLFLOW_LOGGING_LEVEL=ERROR $(BIN)/python benchmarks/scoring_server.py
 	@MLFLOW_LOGGING_LEVEL=ERROR $(BIN)/python benchmarks/package_speed.py
 
 bench-quick: $(VENV)/.run ## The same with little work: minutes, figures for orientation only
@@ -67,4 +75,4 @@ constraints: $(VENV)/.develop ## Write the versions of this environment to const
 clean: ## Remove the environment and what runs have left
 	rm -rf $(VENV) build dist mlruns mlartifacts mlflow.db .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help demo serve test test-slow lint format bench bench-quick demo-model constraints clean
+.PHONY: help demo serve test test-slow soak soak-short fuzz lint format bench bench-quick demo-model constraints clean
