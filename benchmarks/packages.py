@@ -4,18 +4,33 @@ import os
 from pathlib import Path
 
 import mooring
+from mooring.api.package import PackageOptions
 from mooring.loading.bundle import Bundle, open_bundle
 
 
-def packaged(source: str, scratch: Path) -> Bundle:
-    """Package `source` into a store in `scratch`; a folder shares its weights."""
+def packaged(source: str, folder: Path, optimize: tuple[str, ...] = ()) -> Bundle:
+    """Package `source` into a store in `folder`; a folder shares its weights.
+
+    A package that is there with the conversions asked for is taken again.
+    """
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     import mlflow
 
-    store = f"sqlite:///{scratch}/mlflow.db"
+    folder.mkdir(parents=True, exist_ok=True)
+    store = f"sqlite:///{folder}/mlflow.db"
     mlflow.set_tracking_uri(store)
     if mlflow.get_experiment_by_name("bench") is None:
-        mlflow.create_experiment("bench", artifact_location=(scratch / "artifacts").as_uri())
-    spec = mooring.ModelSpec(source=source)
-    package = mooring.package(spec, name=Path(source).name, experiment="bench", tracking_uri=store)
+        mlflow.create_experiment("bench", artifact_location=(folder / "artifacts").as_uri())
+    name = Path(source).name
+    for version in mlflow.MlflowClient().search_model_versions(f"name='{name}'"):
+        bundle = open_bundle(f"models:/{name}/{version.version}", tracking_uri=store)
+        if set(optimize) <= {conversion.name for conversion in bundle.manifest.conversions}:
+            return bundle
+    package = mooring.package(
+        mooring.ModelSpec(source=source),
+        name=name,
+        experiment="bench",
+        tracking_uri=store,
+        options=PackageOptions(optimize=optimize),
+    )
     return open_bundle(package.uri, tracking_uri=store)

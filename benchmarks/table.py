@@ -2,9 +2,9 @@
 
     python -m benchmarks.table --models S --folder ~/bench-models --output table.json
 
-Models are written where they are not there yet. Each way runs in a process of its own, all loaded
-at once, one round of each after the other. `--scenarios` and `--ways` measure a part, and
-`--merge` puts the parts together; parts measured apart are compared within each part only.
+Models are written and packaged where they are not there yet. Each way runs in a process of its own,
+all loaded at once, one round of each after the other. `--scenarios` and `--ways` measure a part,
+and `--merge` puts the parts together; parts measured apart are compared within each part only.
 """
 
 import argparse
@@ -43,11 +43,10 @@ TRANSFORMERS = Path(sys.executable).with_name("transformers")
 
 @dataclass(frozen=True)
 class Place:
-    """Where the model is: its folder, its package, and its conversion for OpenVINO if there."""
+    """Where the model is: its folder, and its package, with a conversion where OpenVINO is here."""
 
     snapshot: Path
     bundle: Bundle
-    converted: Path | None
     scratch: Path
 
 
@@ -87,9 +86,9 @@ def parse_arguments() -> argparse.Namespace:
 def measure_model(name: str, options: argparse.Namespace, scratch: Path) -> Part:
     """Measure one model every way that is here, and say which ways are left out."""
     snapshot = write_model(name, options.folder)
-    converted = options.folder / f"{name}-openvino-int8"
-    bundle = packaged(str(snapshot), scratch)
-    place = Place(snapshot, bundle, converted if converted.is_dir() else None, scratch)
+    optimize = ("openvino:int8",) if find_spec("openvino_genai") else ()
+    bundle = packaged(str(snapshot), options.folder / "packages", optimize)
+    place = Place(snapshot, bundle, scratch)
     targets, left_out = [], []
     for way in options.ways or WAYS:
         target = WAYS[way](place)
@@ -116,11 +115,12 @@ def chosen(options: argparse.Namespace) -> list[Scenario]:
 def rival(name: str, kind: str, place: Place) -> Target | str:
     """Return a rival, or why it is left out."""
     if kind == "openvino":
-        if find_spec("openvino_genai") is None:
+        if not place.bundle.manifest.conversions:
             return "openvino-genai is not installed"
-        if place.converted is None:
-            return "no converted model"
-        return RivalTarget(name, kind, place.converted)
+        conversion = place.bundle.manifest.conversions[0]
+        if not conversion.paged:
+            return "gives wrong tokens for this model"
+        return RivalTarget(name, kind, place.bundle.converted(conversion))
     if kind == "manager" and place.snapshot.name == "M":
         return "gives wrong tokens for MPT"
     return RivalTarget(name, kind, place.snapshot)
@@ -161,6 +161,8 @@ def endless_copy(snapshot: Path, folder: Path) -> Path:
 
 def ours(name: str, engine: str, place: Place) -> Target | str:
     """Return an engine of ours in a child process, without a server."""
+    if engine == "openvino" and not place.bundle.manifest.conversions:
+        return "openvino-genai is not installed"
     settings = EngineSettings(name=engine, max_running=128, hang_seconds=1e6)  # type: ignore[arg-type]
 
     def make(restarts: Restarts) -> Engine:
@@ -171,6 +173,8 @@ def ours(name: str, engine: str, place: Place) -> Target | str:
 
 def our_server(name: str, engine: str, place: Place) -> Target | str:
     """Return `mooring serve` with that engine."""
+    if engine == "openvino" and not place.bundle.manifest.conversions:
+        return "openvino-genai is not installed"
     command = [
         MOORING, "serve", place.bundle.folder, "--engine", engine, "--port", "{port}",
         "--max-waiting", "1024", "--hang-seconds", "600",
@@ -185,6 +189,8 @@ WAYS: dict[str, Callable[[Place], Target | str]] = {
     "openvino": partial(rival, "raw OpenVINO, int8", "openvino"),
     "ours": partial(ours, "Mooring, transformers", "transformers"),
     "ours-served": partial(our_server, "Mooring, transformers, served", "transformers"),
+    "ours-openvino": partial(ours, "Mooring, OpenVINO int8", "openvino"),
+    "ours-openvino-served": partial(our_server, "Mooring, OpenVINO int8, served", "openvino"),
 }
 
 

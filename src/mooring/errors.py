@@ -14,6 +14,7 @@
         - SourceNotFound            no such folder, hub id or revision
         - BrokenSource              weights, tokenizer or config missing or damaged
         - UnsafeSource              pickles, untrusted code, links out of the tree
+        - ConversionFailed          cannot be converted for another engine
         - HubUnreachable            the hub does not answer                    (retry)
       + RegistryError               the MLflow store refused
         - ModelNotFound             no such model, version or alias
@@ -126,6 +127,12 @@ class UnsafeSource(SourceError):
     """Using the model would run code or read files that were not trusted."""
 
     code = "unsafe_source"
+
+
+class ConversionFailed(SourceError):
+    """The model cannot be converted for another engine, or does not give its tokens there."""
+
+    code = "conversion_failed"
 
 
 class HubUnreachable(SourceError):

@@ -7,6 +7,8 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+EngineName = Literal["auto", "transformers", "openvino", "upstream", "echo"]
+WeightFormat = Literal["int8", "int4", "fp16"]
 
 
 ToolFormatName = Literal["auto", "hermes", "llama3", "mistral", "none"]
@@ -39,10 +41,11 @@ class EngineSettings:
     `cache_bytes` bounds the keys and values in memory, None for half of the free memory; with
     `prefix_cache` those that no running sequence needs are kept for prompts that begin the same.
     With `prompt_lookup` a sequence that runs alone may get several tokens a step, where it repeats.
-    `upstream` says which server the upstream engine uses.
+    `upstream` says which server the upstream engine uses. `conversion` says which of the model's
+    conversions the openvino engine runs; None for int8 where there is one.
     """
 
-    name: Literal["auto", "transformers", "openvino", "upstream", "echo"] = "auto"
+    name: EngineName = "auto"
     device: Device = "auto"
     dtype: Dtype | None = None
     context_length: int | None = None
@@ -52,6 +55,7 @@ class EngineSettings:
     prefix_cache: bool = True
     prompt_lookup: bool = True
     upstream: UpstreamSettings | None = None
+    conversion: WeightFormat | None = None
 
 
 def _limit(default: float, meaning: str, *, low: float = 1, high: float | None = None) -> Any:

@@ -1,18 +1,23 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mooring.errors import InvalidInput, NotEnoughMemory
+from mooring.errors import InvalidInput, NotEnoughMemory, NotEnoughSpace
 from mooring.machine import Gpu, Machine, read_machine
 from mooring.packaging.inspection import inspect_source
 from mooring.packaging.plan import (
     LIBRARY_BYTES,
+    Converted,
     cpu_precision,
+    expected_conversion,
     make_plan,
     require_fit,
+    require_room_to_convert,
     weight_bytes,
+    with_conversions,
 )
 from mooring.spec.facts import ModelFacts
 from mooring.spec.model_spec import ModelSpec
@@ -187,3 +192,26 @@ def test_a_real_model_on_this_machine(llama: Path) -> None:
     assert plan.fits
     assert plan.weight_bytes["float32"] == found.weight_bytes
     assert plan.cache_bytes == 64 * 4 * 256 * 8
+
+
+def test_a_conversion_is_what_runs_and_what_it_takes_to_make_is_counted() -> None:
+    expected = expected_conversion(SEVEN_BILLION, ("int4", "int8"))
+    assert expected == Converted("int8", weight_bytes(SEVEN_BILLION, "int8"))
+    plan = make_plan(SEVEN_BILLION, machine(64 * GB), converted=Converted("int8", 123))
+    assert (plan.precision, plan.weight_bytes["int8"]) == ("int8", 123)
+    assert plan.cache_bytes_per_token == (SEVEN_BILLION.cache_values_per_token or 0) * 10 // 8
+    both = with_conversions(plan, SEVEN_BILLION, ("int8", "int4"))
+    full = weight_bytes(SEVEN_BILLION, "bfloat16")
+    assert both.converting_disk_bytes == full + full // 2 + full // 4
+    assert both.converting_memory_bytes == int(full * 1.2) + 10**9
+    assert "converting needs" in both.line()
+    assert with_conversions(plan, SEVEN_BILLION, ("fp16",)).converting_disk_bytes == full
+
+
+def test_what_cannot_be_converted_here_is_refused_before_it_begins() -> None:
+    plan = with_conversions(make_plan(SEVEN_BILLION, machine(64 * GB)), SEVEN_BILLION, ("int8",))
+    require_room_to_convert(plan, machine(64 * GB))
+    with pytest.raises(NotEnoughMemory, match=r"Converting needs about .* of memory\. Free: "):
+        require_room_to_convert(plan, machine(GB))
+    with pytest.raises(NotEnoughSpace, match=r"Converting needs about .* of disk"):
+        require_room_to_convert(plan, replace(machine(64 * GB), disk_free=1000))

@@ -7,7 +7,14 @@ import pytest
 
 from mooring.errors import CorruptArtifact
 from mooring.spec.facts import ModelFacts
-from mooring.spec.manifest import Manifest, Origin, SnapshotFile, sha256_of
+from mooring.spec.manifest import (
+    SNAPSHOT_FOLDER,
+    Conversion,
+    Manifest,
+    Origin,
+    SnapshotFile,
+    sha256_of,
+)
 from mooring.spec.prompt import PromptFormat
 
 FACTS = ModelFacts(
@@ -26,7 +33,7 @@ FACTS = ModelFacts(
 
 
 def make(snapshot: Path) -> Manifest:
-    snapshot.mkdir()
+    snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
     (snapshot / "big.safetensors").write_bytes(bytes(2 * 1024 * 1024))
     files = tuple(
@@ -48,7 +55,7 @@ def make(snapshot: Path) -> Manifest:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    manifest = make(tmp_path / "snapshot")
+    manifest = make(tmp_path / SNAPSHOT_FOLDER)
     manifest.write(tmp_path / "manifest.json")
     again = Manifest.read(tmp_path / "manifest.json")
     assert again == manifest
@@ -65,28 +72,28 @@ def test_equal_files_mean_equal_digests(tmp_path: Path) -> None:
 
 
 def test_a_missing_or_shorter_file_is_named(tmp_path: Path) -> None:
-    manifest = make(tmp_path / "snapshot")
-    manifest.verify(tmp_path / "snapshot", hashes=True)
-    (tmp_path / "snapshot/big.safetensors").write_bytes(b"short")
+    manifest = make(tmp_path / SNAPSHOT_FOLDER)
+    manifest.verify(tmp_path, hashes=True)
+    (tmp_path / SNAPSHOT_FOLDER / "big.safetensors").write_bytes(b"short")
     with pytest.raises(CorruptArtifact, match=r"big\.safetensors: size differs.*2097152.*5 found"):
-        manifest.verify(tmp_path / "snapshot", hashes=False)
-    (tmp_path / "snapshot/big.safetensors").unlink()
+        manifest.verify(tmp_path, hashes=False)
+    (tmp_path / SNAPSHOT_FOLDER / "big.safetensors").unlink()
     with pytest.raises(CorruptArtifact, match=r"big\.safetensors: the file is missing"):
-        manifest.verify(tmp_path / "snapshot", hashes=False)
+        manifest.verify(tmp_path, hashes=False)
 
 
 def test_a_flipped_byte_is_found_at_once_in_small_files_and_on_request_in_large(
     tmp_path: Path,
 ) -> None:
-    manifest = make(tmp_path / "snapshot")
-    big = tmp_path / "snapshot/big.safetensors"
+    manifest = make(tmp_path / SNAPSHOT_FOLDER)
+    big = tmp_path / SNAPSHOT_FOLDER / "big.safetensors"
     big.write_bytes(b"\x01" + big.read_bytes()[1:])
-    manifest.verify(tmp_path / "snapshot", hashes=False)
+    manifest.verify(tmp_path, hashes=False)
     with pytest.raises(CorruptArtifact, match=r"big\.safetensors: sha256 differs"):
-        manifest.verify(tmp_path / "snapshot", hashes=True)
-    (tmp_path / "snapshot/config.json").write_text("[]")
+        manifest.verify(tmp_path, hashes=True)
+    (tmp_path / SNAPSHOT_FOLDER / "config.json").write_text("[]")
     with pytest.raises(CorruptArtifact, match=r"config\.json: sha256 differs"):
-        manifest.verify(tmp_path / "snapshot", hashes=False)
+        manifest.verify(tmp_path, hashes=False)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +103,7 @@ def test_a_flipped_byte_is_found_at_once_in_small_files_and_on_request_in_large(
         ("", "is damaged"),
         ("{}", "is damaged"),
         ("[1]", "is damaged"),
-        (json.dumps({"version": 3, "new": 1}), "version <= 2. Given: 3. Upgrade Mooring"),
+        (json.dumps({"version": 4, "new": 1}), "version <= 3. Given: 4. Upgrade Mooring"),
     ],
 )
 def test_what_cannot_be_read_is_said(tmp_path: Path, text: str | None, said: str) -> None:
@@ -106,10 +113,33 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, text: str | None, said: str
         Manifest.read(tmp_path / "manifest.json")
 
 
-def test_reads_the_first_version_which_has_no_golden_tokens(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "lacks"), [(1, ("golden", "conversions")), (2, ("conversions",))]
+)
+def test_reads_older_versions(tmp_path: Path, version: int, lacks: tuple[str, ...]) -> None:
     path = tmp_path / "manifest.json"
-    make(tmp_path / "snapshot").write(path)
-    content = json.loads(path.read_text())
-    del content["golden"]
-    path.write_text(json.dumps(content | {"version": 1}))
-    assert Manifest.read(path).golden is None
+    make(tmp_path / SNAPSHOT_FOLDER).write(path)
+    content = json.loads(path.read_text()) | {"version": version}
+    path.write_text(json.dumps({k: value for k, value in content.items() if k not in lacks}))
+    manifest = Manifest.read(path)
+    assert manifest.golden is None
+    assert manifest.conversions == ()
+
+
+def test_a_conversion_is_verified_like_the_snapshot(tmp_path: Path) -> None:
+    manifest = make(tmp_path / SNAPSHOT_FOLDER)
+    folder = tmp_path / "artifacts/openvino-int8"
+    folder.mkdir()
+    (folder / "model.bin").write_bytes(b"weights")
+    file = SnapshotFile(path="model.bin", size=7, sha256=sha256_of(folder / "model.bin"))
+    conversion = Conversion(weights="int8", paged=True, files=(file,), tools={"nncf": "3.4.0"})
+    whole = manifest.model_copy(update={"conversions": (conversion,)})
+    assert (tmp_path / conversion.folder, conversion.name) == (folder, "openvino:int8")
+    assert whole.digest == manifest.digest
+    assert whole.size == manifest.size + 7
+    whole.write(tmp_path / "manifest.json")
+    assert Manifest.read(tmp_path / "manifest.json") == whole
+    whole.verify(tmp_path, hashes=False)
+    (folder / "model.bin").write_bytes(b"weighty")
+    with pytest.raises(CorruptArtifact, match=r"model\.bin: sha256 differs"):
+        whole.verify(tmp_path, hashes=False)

@@ -11,6 +11,7 @@ from mooring.bench.work import Scenario, work_list
 from mooring.engines.contract import Engine
 from mooring.errors import InvalidInput
 from mooring.loading.bundle import Bundle, open_bundle
+from mooring.loading.choice import candidates
 from mooring.loading.start import engine_of
 from mooring.registry import registry_failure, using_tracking_uri
 from mooring.settings import EngineSettings
@@ -111,7 +112,7 @@ def _target(
     bundle = open_bundle(contender.address, tracking_uri=options.tracking_uri)
     _check_context(bundle, scenarios)
     settings = replace(
-        contender.engine or EngineSettings(),
+        candidates(bundle, contender.engine or EngineSettings())[0],
         max_running=max(len(scenario.work) for scenario in scenarios),
         hang_seconds=NEVER,
     )

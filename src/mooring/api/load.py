@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
-from mooring.loading.bundle import Bundle, open_bundle
+from mooring.loading.bundle import open_bundle
+from mooring.loading.choice import conversion_to_run
 from mooring.loading.loaded import LoadedModel
 from mooring.loading.start import UNBOUNDED, start_service
 from mooring.machine import read_machine
-from mooring.packaging.plan import Plan, make_plan, require_fit
+from mooring.packaging.plan import Converted, Plan, make_plan, require_fit
 from mooring.settings import EngineSettings
+from mooring.spec.manifest import Manifest
 
 
 def load(
@@ -19,15 +21,18 @@ def load(
     """
     settings = engine or EngineSettings()
     bundle = open_bundle(uri, tracking_uri=tracking_uri)
-    require_fit(plan_of(bundle, settings))
+    require_fit(plan_of(bundle.manifest, settings))
     return LoadedModel(start_service(bundle, settings, UNBOUNDED))
 
 
-def plan_of(bundle: Bundle, settings: EngineSettings, *, concurrency: int = 1) -> Plan:
-    """Return the plan for running `bundle`: at least one request of full context must fit."""
-    manifest = bundle.manifest
+def plan_of(manifest: Manifest, settings: EngineSettings, *, concurrency: int = 1) -> Plan:
+    """Return the plan for running a packaged model: one request of full context must fit at least.
+
+    It is for the first engine that would be tried, with what that one loads.
+    """
     machine = read_machine()
-    if settings.device == "cpu":
+    converted = loaded_conversion(manifest, settings)
+    if settings.device == "cpu" or converted is not None:
         machine = replace(machine, gpus=())
     return make_plan(
         manifest.facts,
@@ -35,4 +40,11 @@ def plan_of(bundle: Bundle, settings: EngineSettings, *, concurrency: int = 1) -
         dtype=settings.dtype or manifest.dtype,
         context_length=min(settings.context_length or 2**31, manifest.context_length),
         concurrency=concurrency,
+        converted=converted,
     )
+
+
+def loaded_conversion(manifest: Manifest, settings: EngineSettings) -> Converted | None:
+    """Return the conversion that would be loaded; None where the snapshot is."""
+    conversion = conversion_to_run(manifest, settings)
+    return None if conversion is None else Converted(conversion.weights, conversion.size)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import mooring
+from mooring.api.conversion import Asked, conversions
 from mooring.api.golden import golden_answers
 from mooring.api.smoke_test import smoke_test
 from mooring.api.watching import Silent, Watcher
@@ -15,9 +16,16 @@ from mooring.generation import Golden
 from mooring.loading.light_tokenizer import find_reading
 from mooring.machine import read_machine
 from mooring.packaging.artifact import ArtifactPlan
+from mooring.packaging.conversion import weight_formats
 from mooring.packaging.default_choice import choose_defaults
 from mooring.packaging.inspection import inspect_snapshot
-from mooring.packaging.plan import UNSTATED_CONTEXT, make_plan
+from mooring.packaging.plan import (
+    UNSTATED_CONTEXT,
+    Plan,
+    expected_conversion,
+    make_plan,
+    with_conversions,
+)
 from mooring.packaging.prompt_choice import choose_prompt_format
 from mooring.packaging.publish import Publication, Published, check_publication, publish
 from mooring.packaging.requirements import find_requirements, require_serving_packages
@@ -38,12 +46,15 @@ class PackageOptions:
 
     `smoke_test` generates a few tokens from the finished artifact before it is published; `golden`
     keeps a few greedy tokens of plain transformers in it, which engines must agree with.
+    `optimize` names conversions to put beside the snapshot: `openvino:int8`, `openvino:int4`,
+    `openvino:fp16`. They need golden tokens, which are then made without asking.
     """
 
     signature: Literal["open", "columns"] = "open"
     weights: Literal["share", "copy"] = "share"
     smoke_test: bool = False
     golden: bool = False
+    optimize: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +110,7 @@ def package(
         digest=manifest.digest,
         prompt=manifest.prompt.kind,
         context_length=manifest.context_length,
-        size_bytes=sum(file.size for file in manifest.files),
+        size_bytes=manifest.size,
         seconds=round(time.monotonic() - began, 3),
         plan=work.plan_line,
     )
@@ -148,6 +159,7 @@ class _Packaging:
         self._publication = publication
         self._options = options
         self._watcher = watcher
+        self._formats = weight_formats(options.optimize)
         self.manifest: Manifest
         self.plan_line = ""
 
@@ -157,28 +169,42 @@ class _Packaging:
         self._watcher.stage(f"Fetching {self._spec.source}")
         snapshot = fetch_snapshot(self._spec, show_progress=self._watcher.show_downloads)
         facts = inspect_snapshot(snapshot, trust_remote_code=self._spec.trust_remote_code)
-        self._show_plan(facts)
-        self.manifest = self._describe(snapshot, facts)
-        artifact = ArtifactPlan(
-            self._publication.name,
-            self.manifest,
-            snapshot.path,
-            self._options.signature,
-            self._options.weights,
-        )
-        self._watcher.stage("Writing the artifact", sum(f.size for f in self.manifest.files))
-        return publish(artifact, self._publication, self._check, self._watcher.advance)
+        plan = self._show_plan(facts)
+        described = self._describe(snapshot, facts)
+        asked = Asked(snapshot.path, described, self._formats, plan)
+        with conversions(asked, self._watcher) as made:
+            self.manifest = described.model_copy(
+                update={"conversions": tuple(one.conversion for one in made)}
+            )
+            artifact = ArtifactPlan(
+                self._publication.name,
+                self.manifest,
+                snapshot.path,
+                self._options.signature,
+                self._options.weights,
+                {one.conversion.name: one.folder for one in made},
+            )
+            self._watcher.stage("Writing the artifact", self.manifest.size)
+            return publish(artifact, self._publication, self._check, self._watcher.advance)
 
-    def _show_plan(self, facts: ModelFacts) -> None:
-        self.plan_line = make_plan(facts, read_machine(), dtype=self._spec.dtype).line()
+    def _show_plan(self, facts: ModelFacts) -> Plan:
+        machine = read_machine()
+        expected = None if machine.gpus else expected_conversion(facts, self._formats)
+        plan = make_plan(facts, machine, dtype=self._spec.dtype, converted=expected)
+        if self._formats:
+            plan = with_conversions(plan, facts, self._formats)
+        self.plan_line = plan.line()
         self._watcher.note(self.plan_line)
+        return plan
 
     def _describe(self, snapshot: Snapshot, facts: ModelFacts) -> Manifest:
         context_length = facts.context_length or UNSTATED_CONTEXT
         prompt = choose_prompt_format(snapshot.path, self._spec)
         defaults = choose_defaults(snapshot.path, self._spec, context_length)
+        requirements = find_requirements(
+            snapshot, facts, self._spec.requirements, converted=bool(self._formats)
+        )
         golden = self._make_golden(snapshot, prompt, context_length)
-        requirements = find_requirements(snapshot, facts, self._spec.requirements)
         return Manifest(
             mooring_version=mooring.__version__,
             origin=snapshot.origin,
@@ -207,7 +233,7 @@ class _Packaging:
     def _make_golden(
         self, snapshot: Snapshot, prompt: PromptFormat, context_length: int
     ) -> Golden | None:
-        if not self._options.golden:
+        if not (self._options.golden or self._formats):
             return None
         self._watcher.stage("Asking plain transformers for golden tokens")
         try:
@@ -216,6 +242,8 @@ class _Packaging:
                 context_length=context_length, trust_remote_code=self._spec.trust_remote_code,
             )  # fmt: skip
         except (BrokenSource, MissingDependency, NotEnoughMemory) as error:
+            if self._formats:
+                raise
             self._watcher.note(f"Without golden tokens: {error.message}")
             return None
 

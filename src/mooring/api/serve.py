@@ -31,7 +31,7 @@ def serve(
     watcher = watcher or Silent()
     bundle = open_bundle(uri, tracking_uri=tracking_uri)
     if settings.engine.upstream is None or settings.engine.upstream.url is None:
-        plan = plan_of(bundle, settings.engine)
+        plan = plan_of(bundle.manifest, settings.engine)
         watcher.note(plan.line())
         require_fit(plan)
     if not settings.access.keys and not settings.access.keys_file and not settings.on_loopback:

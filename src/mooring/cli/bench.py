@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mooring.bench.measuring import Progress as Report
     from mooring.bench.report import BenchReport
 
-Engine = Literal["auto", "transformers", "echo"]
+Engine = Literal["auto", "transformers", "openvino", "echo"]
 
 
 def bench(

@@ -9,7 +9,7 @@ from mooring.cli.options import Json, TrackingUri, Uri
 from mooring.cli.output import bytes_text, out, show_json, show_table
 
 if TYPE_CHECKING:
-    from mooring.spec.manifest import Origin
+    from mooring.spec.manifest import Conversion, Origin
 
 
 def info(
@@ -45,6 +45,7 @@ def info(
         "own code": "yes, trusted at packaging" if facts.own_code else "no",
         "context": f"{manifest.context_length:,} tokens",
         "precision": manifest.dtype,
+        "conversions": "\n".join(map(_described, manifest.conversions)) or "none",
         "prompt format": manifest.prompt.kind,
         "digest": manifest.digest,
         "packaged by": f"Mooring {manifest.mooring_version}",
@@ -59,7 +60,17 @@ def info(
         files.add_column(column, overflow="fold")
     for file in manifest.files:
         files.add_row(file.path, bytes_text(file.size), file.sha256)
+    for conversion in manifest.conversions:
+        folder = conversion.folder.rpartition("/")[2]
+        for file in conversion.files:
+            files.add_row(f"{folder}/{file.path}", bytes_text(file.size), file.sha256)
     out.print(files)
+
+
+def _described(conversion: "Conversion") -> str:
+    way = "continuous batching" if conversion.paged else "one request at a time"
+    tools = ", ".join(f"{name} {version}" for name, version in conversion.tools.items())
+    return f"{conversion.name}, {bytes_text(conversion.size)}, {way}; by {tools}"
 
 
 def _named(origin: "Origin") -> str:

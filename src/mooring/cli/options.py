@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mooring.errors import InvalidInput
+from mooring.settings import WeightFormat
 
 Uri = Annotated[
     str,
@@ -21,6 +22,21 @@ Device = Annotated[
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"] | None,
     typer.Option(help="Precision; what the artifact says if not given."),
+]
+OwnEngine = Annotated[
+    Literal["auto", "transformers", "openvino"],
+    typer.Option("--engine", help="What generates the tokens; the fastest that agrees if auto."),
+]
+Conversion = Annotated[
+    WeightFormat | None,
+    typer.Option(help="Which conversion the openvino engine runs; int8 first if not given."),
+]
+Optimize = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="openvino:[int8|int4|fp16]",
+        help="A conversion for a faster engine, beside the weights; may be repeated.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 TrackingUri = Annotated[

@@ -57,9 +57,17 @@ def show_plan(plan: "Plan") -> None:
         "needed": f"{bytes_text(plan.needed_bytes)} in {plan.precision} on {plan.device}",
         "this machine": f"{bytes_text(plan.available_bytes)} free on {plan.device}, "
         f"{bytes_text(plan.disk_free_bytes)} free on disk",
+        **_converting(plan),
         "fits": "yes" if plan.fits else f"no: {plan.advice()}",
     }
     show_table(plan.line(), rows)
+
+
+def _converting(plan: "Plan") -> dict[str, str]:
+    if not plan.converting_memory_bytes:
+        return {}
+    memory, disk = bytes_text(plan.converting_memory_bytes), bytes_text(plan.converting_disk_bytes)
+    return {"converting": f"{memory} of memory and {disk} of disk, while packaging"}
 
 
 def fail(error: MooringError, *, as_json: bool) -> None:

@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from mooring.cli.options import Json, TrackingUri, named_texts, named_values
+from mooring.cli.options import Json, Optimize, TrackingUri, named_texts, named_values
 from mooring.cli.output import bytes_text, show_json, show_table, watching
+from mooring.errors import InvalidInput
 
 
 def package(
@@ -60,6 +61,7 @@ def package(
             help="Keep a few tokens of plain transformers that engines must agree with.",
         ),
     ] = True,
+    optimize: Optimize = None,
     tracking_uri: TrackingUri = None,
     json: Json = False,
 ) -> None:
@@ -71,12 +73,16 @@ def package(
 
     mooring package ./my-model --name my-model --prompt instruct --default temperature=0.1
 
-    mooring package mosaicml/mpt-7b-instruct --name mpt-7b-instruct --trust-remote-code
+    mooring package mosaicml/mpt-7b-instruct --name mpt-7b-instruct --optimize openvino:int4
     """
     from mooring.api.package import PackageOptions
     from mooring.api.package import package as package_model
     from mooring.spec.model_spec import ModelSpec
 
+    if optimize and not golden:
+        raise InvalidInput(
+            "--optimize keeps a conversion only if it gives the golden tokens. Given: --no-golden."
+        )
     spec = ModelSpec(
         source=source,
         revision=revision,
@@ -95,7 +101,7 @@ def package(
             tags=named_texts(tag, "--tag"),
             experiment=experiment,
             tracking_uri=tracking_uri,
-            options=PackageOptions(signature, weights, smoke_test, golden),
+            options=PackageOptions(signature, weights, smoke_test, golden, tuple(optimize or ())),
             watcher=watcher,
         )
     if json:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mooring.cli.options import Json, TrackingUri
+from mooring.cli.options import Json, Optimize, TrackingUri
 from mooring.cli.output import show_json, show_plan
 
 EXIT_DOES_NOT_FIT = 1
@@ -23,6 +23,7 @@ def plan(
         int | None, typer.Option(min=1, help="Tokens of context; the model's own if not given.")
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests side by side.")] = 8,
+    optimize: Optimize = None,
     tracking_uri: TrackingUri = None,
     json: Json = False,
 ) -> None:
@@ -45,6 +46,7 @@ def plan(
         context_length=context,
         concurrency=concurrency,
         tracking_uri=tracking_uri,
+        optimize=tuple(optimize or ()),
     )
     if json:
         show_json(planned.to_dict())

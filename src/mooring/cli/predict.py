@@ -7,9 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from mooring.cli.options import Json, Parameters, TrackingUri, Uri, named_values
+from mooring.cli.options import (
+    Conversion,
+    Device,
+    Dtype,
+    Json,
+    OwnEngine,
+    Parameters,
+    TrackingUri,
+    Uri,
+    named_values,
+)
 from mooring.cli.output import show_json
 from mooring.errors import InvalidInput
+from mooring.settings import EngineSettings
 
 
 def predict(
@@ -22,6 +33,10 @@ def predict(
         typer.Option(help="JSON lines: a string, or an object with `prompt` or `messages`."),
     ] = None,
     param: Parameters = None,
+    engine: OwnEngine = "auto",
+    conversion: Conversion = None,
+    device: Device = "auto",
+    dtype: Dtype = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Print one answer while it is generated.")
     ] = False,
@@ -42,7 +57,8 @@ def predict(
     parameters = named_values(param, "--param")
     if stream and json:
         raise InvalidInput("--stream prints text, so it does not go with --json. Leave one out.")
-    with load(uri, tracking_uri=tracking_uri) as model:
+    settings = EngineSettings(engine, device, dtype, conversion=conversion)
+    with load(uri, engine=settings, tracking_uri=tracking_uri) as model:
         if stream:
             for text in model.stream(rows, parameters):
                 typer.echo(text, nl=False)

@@ -8,7 +8,7 @@ import typer
 from mooring.cli import upstream
 from mooring.cli.config import Config
 from mooring.cli.limits import server_limits, service_limits, with_limits
-from mooring.cli.options import Device, Dtype, TrackingUri, Uri, byte_count
+from mooring.cli.options import Conversion, Device, Dtype, TrackingUri, Uri, byte_count
 from mooring.cli.output import plain_notes
 
 
@@ -23,13 +23,14 @@ def serve(
         typer.Option(help="A further name clients may call the model by; may be repeated."),
     ] = None,
     engine: Annotated[
-        Literal["auto", "transformers", "upstream", "echo"],
+        Literal["auto", "transformers", "openvino", "upstream", "echo"],
         typer.Option(help="What generates the tokens; upstream is another server."),
     ] = "auto",
     tool_format: Annotated[
         Literal["auto", "hermes", "llama3", "mistral", "none"],
         typer.Option(help="How the model writes calls of tools; none leaves them in the text."),
     ] = "auto",
+    conversion: Conversion = None,
     device: Device = "auto",
     dtype: Dtype = None,
     max_context: Annotated[
@@ -126,6 +127,7 @@ def serve(
             upstream=upstream.upstream_settings(
                 engine, upstream_preset, upstream_command, upstream_url, upstream_start_seconds
             ),
+            conversion=conversion,
         ),
         limits=service_limits(limits),
         server=server_limits(limits),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from mooring.cli.options import Device, Dtype, Json, TrackingUri, Uri
+from mooring.cli.options import Conversion, Device, Dtype, Json, TrackingUri, Uri
 from mooring.cli.output import out, show_json, show_table, watching
 
 if TYPE_CHECKING:
@@ -17,8 +17,9 @@ EXIT_DISAGREES = 1
 def verify(
     uri: Uri,
     engine: Annotated[
-        Literal["auto", "transformers"], typer.Option(help="The engine to compare.")
+        Literal["auto", "transformers", "openvino"], typer.Option(help="The engine to compare.")
     ] = "auto",
+    conversion: Conversion = None,
     device: Device = "auto",
     dtype: Dtype = None,
     hashes: Annotated[
@@ -42,7 +43,7 @@ def verify(
         watcher.stage("Comparing")
         found = compare(
             uri,
-            engine=EngineSettings(engine, device, dtype),
+            engine=EngineSettings(engine, device, dtype, conversion=conversion),
             tracking_uri=tracking_uri,
             verify_hashes=hashes,
         )

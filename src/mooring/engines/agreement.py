@@ -64,9 +64,15 @@ class Agreement:
 
 
 def tolerance_of(precision: str, golden_precision: str) -> float:
-    """Return the tolerance for an engine that computes in `precision`; unknown ones may round."""
-    own = TOLERANCES.get(precision, _ROUNDED)
-    return max(own, TOLERANCES.get(golden_precision, _ROUNDED))
+    """Return the tolerance for an engine that computes in `precision`; unknown ones may round.
+
+    Of several in its words, such as `int8 weights in bfloat16`, the least exact counts.
+    """
+    texts = (precision, golden_precision)
+    return max(
+        max((TOLERANCES[word] for word in text.split() if word in TOLERANCES), default=_ROUNDED)
+        for text in texts
+    )
 
 
 def compare(

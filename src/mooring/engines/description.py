@@ -1,12 +1,12 @@
 """Which engine to make and with what, as plain data: for this process or for a child."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from mooring.engines.contract import Engine
 from mooring.errors import InvalidInput, MissingDependency
-from mooring.settings import EngineSettings
+from mooring.settings import Dtype, EngineSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,19 +14,21 @@ class EngineDescription:
     """Everything an engine is made from.
 
     `context_length` is the model's own, in tokens; `settings` may only shorten it. `converted` is
-    the folder of the model in OpenVINO's format, if there is one, and `paged` whether paged
-    attention gets it right; `cache_values_per_token` is as in `ModelFacts`. The last two fields are
-    for the echo engine: how long its steps take, and at which step it breaks.
+    the folder of the model in OpenVINO's format, if there is one, with weights in
+    `converted_weights`, and `paged` whether paged attention gets it right;
+    `cache_values_per_token` is as in `ModelFacts`. The last two fields are for the echo engine: how
+    long its steps take, and at which step it breaks.
     """
 
     snapshot: str
     context_length: int
     vocabulary_size: int
     settings: EngineSettings = field(default_factory=EngineSettings)
-    dtype: str = "auto"
+    dtype: Dtype = "auto"
     trust_remote_code: bool = False
     end_token_ids: tuple[int, ...] = ()
     converted: str | None = None
+    converted_weights: str | None = None
     paged: bool = True
     cache_values_per_token: int | None = None
     seconds_per_token: float = 0.0
@@ -89,13 +91,15 @@ def _openvino(description: EngineDescription) -> Engine:
 
     model = ConvertedModel(
         folder=Path(description.converted),
+        weights=description.converted_weights or "float32",
         paged=description.paged,
         vocabulary_size=description.vocabulary_size,
         context_length=description.context_length,
         cache_values_per_token=description.cache_values_per_token,
         end_token_ids=description.end_token_ids,
     )
-    return OpenVINOEngine(model, description.settings)
+    settings = description.settings
+    return OpenVINOEngine(model, replace(settings, dtype=settings.dtype or description.dtype))
 
 
 def _echo(description: EngineDescription) -> Engine:

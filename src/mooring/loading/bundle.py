@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mooring.errors import InvalidInput, ModelNotFound
 from mooring.registry import check_reachable, registry_failure, using_tracking_uri
-from mooring.spec.manifest import MANIFEST_PATH, SNAPSHOT_FOLDER, Manifest
+from mooring.spec.manifest import MANIFEST_PATH, SNAPSHOT_FOLDER, Conversion, Manifest
 
 if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -33,6 +33,10 @@ class Bundle:
     def snapshot(self) -> Path:
         """The folder with weights, tokenizer and configuration."""
         return self.folder / SNAPSHOT_FOLDER
+
+    def converted(self, conversion: Conversion) -> Path:
+        """Return the folder of one of its conversions."""
+        return self.folder / conversion.folder
 
 
 def open_bundle(
@@ -109,7 +113,7 @@ def open_folder(
             "Package one with `mooring package`, or give a URI such as models:/NAME@ALIAS."
         ) from None
     manifest = Manifest.read(folder / MANIFEST_PATH)
-    manifest.verify(folder / SNAPSHOT_FOLDER, hashes=verify_hashes)
+    manifest.verify(folder, hashes=verify_hashes)
     return Bundle(folder, manifest, name or described["artifact_path"], version, created)
 
 
@@ -151,7 +155,7 @@ def _download(repository: "ArtifactRepository", cache: Path) -> Path:
     partial.mkdir(parents=True)
     try:
         repository.download_artifacts("", str(partial))
-        Manifest.read(partial / MANIFEST_PATH).verify(partial / SNAPSHOT_FOLDER, hashes=True)
+        Manifest.read(partial / MANIFEST_PATH).verify(partial, hashes=True)
         if not final.is_dir():  # another process may have been faster
             partial.rename(final)
     finally:

@@ -9,7 +9,7 @@ from mooring.engines.contract import Capabilities, Engine, EngineObserver
 from mooring.engines.description import EngineDescription, make_engine
 from mooring.errors import EngineStopped, MooringError
 from mooring.loading.bundle import Bundle
-from mooring.loading.choice import candidates
+from mooring.loading.choice import candidates, conversion_to_run
 from mooring.loading.light_tokenizer import LightTokenizer
 from mooring.loading.tokenizer import ModelTokenizer, TransformersTokenizer
 from mooring.loading.verdicts import require_agreement
@@ -146,6 +146,7 @@ def engine_of(
     `tokenizer` is the bundle's own, loaded here if it is needed and not given.
     """
     manifest = bundle.manifest
+    conversion = conversion_to_run(manifest, settings)
     description = EngineDescription(
         snapshot=str(bundle.snapshot),
         context_length=manifest.context_length,
@@ -154,6 +155,10 @@ def engine_of(
         dtype=manifest.dtype,
         trust_remote_code=manifest.trust_remote_code,
         end_token_ids=manifest.facts.end_token_ids,
+        converted=None if conversion is None else str(bundle.converted(conversion)),
+        paged=conversion is None or conversion.paged,
+        converted_weights=None if conversion is None else conversion.weights,
+        cache_values_per_token=manifest.facts.cache_values_per_token,
     )
     if settings.name == "upstream":
         from mooring.engines.upstream import UpstreamEngine

@@ -2,8 +2,8 @@
 
 import platform
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +12,7 @@ import mooring
 from mooring.packaging.model_card import model_card
 from mooring.packaging.placing import Placement, place_file
 from mooring.packaging.signature import INPUT_COLUMNS, build_signature
+from mooring.settings import EngineSettings
 from mooring.spec.manifest import MANIFEST_PATH, SNAPSHOT_FOLDER, Manifest
 
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 MODEL_CODE_FILE = "mooring_model.py"
 CODE_FOLDER = "code"
 MODEL_CARD_FILE = "README.md"
+ENGINE_KEYS = (
+    "name", "device", "dtype", "conversion", "context_length", "max_running", "cache_bytes",
+    "prefix_cache", "prompt_lookup",
+)  # fmt: skip
+"""What `model_config` may say when MLflow loads the model: MLflow drops what is not listed here."""
+
 INPUT_EXAMPLE = {"prompt": ["What is machine learning?"]}
 
 Placed = Callable[[int], None]
@@ -31,6 +38,7 @@ class ArtifactPlan:
     """What goes into one artifact: the manifest, the folder its files come from, and its name.
 
     `signature` is what MLflow is told of inputs, `weights` how they come into a local store.
+    `converted` are the folders that the files of the manifest's conversions come from, by name.
     """
 
     name: str
@@ -38,6 +46,7 @@ class ArtifactPlan:
     source: Path
     signature: Literal["open", "columns"] = "open"
     weights: Placement = "share"
+    converted: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +64,14 @@ def write_artifact(
 
     `folder` must not exist yet. Returns the MLflow model as written to `MLmodel`.
     """
-    snapshot = folder / SNAPSHOT_FOLDER
-    snapshot.mkdir(parents=True)
-    for file in plan.manifest.files:
-        place_file(plan.source / file.path, snapshot / file.path, weights)
-        placed(file.size)
+    placing = [(plan.source, folder / SNAPSHOT_FOLDER, plan.manifest.files)]
+    for conversion in plan.manifest.conversions:
+        source = plan.converted[conversion.name]
+        placing.append((source, folder / conversion.folder, conversion.files))
+    for source, target, files in placing:
+        for file in files:
+            place_file(source / file.path, target / file.path, weights)
+            placed(file.size)
     plan.manifest.write(folder / MANIFEST_PATH)
     _write_code(folder)
     _write_environment(folder, plan.manifest.requirements)
@@ -128,13 +140,15 @@ def _write_mlmodel(plan: ArtifactPlan, lineage: Lineage, folder: Path) -> "Model
         python_env="python_env.yaml",
         model_code_path=MODEL_CODE_FILE,
         streamable=True,
+        model_config={key: getattr(EngineSettings(), key) for key in ENGINE_KEYS},
         artifacts={
             "manifest": {"path": MANIFEST_PATH, "uri": MANIFEST_PATH},
             "snapshot": {"path": SNAPSHOT_FOLDER, "uri": SNAPSHOT_FOLDER},
+            **{c.name: {"path": c.folder, "uri": c.folder} for c in manifest.conversions},
         },
     )
     model.add_flavor("mooring", version=manifest.mooring_version, manifest=MANIFEST_PATH)
-    model.model_size_bytes = sum(file.size for file in manifest.files)
+    model.model_size_bytes = manifest.size
     _save_example(model, pd.DataFrame(INPUT_EXAMPLE), str(folder))
     model.save(str(folder / "MLmodel"))
     return model

@@ -19,6 +19,7 @@ def model_card(name: str, manifest: Manifest) -> str:
 | architecture | {facts.architecture} (`{facts.model_type}`) |
 | parameters | {facts.parameters:,} |
 | weights | {facts.weight_bytes / 1e6:,.1f} MB of safetensors |
+| conversions | {", ".join(c.name for c in manifest.conversions) or "none"} |
 | context | {manifest.context_length:,} tokens |
 | own code | {code} |
 | prompt format | {manifest.prompt.kind} |

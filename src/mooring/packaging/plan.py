@@ -1,12 +1,14 @@
 """Computes what a model needs to run, and whether a machine has it."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from mooring.errors import InvalidInput, NotEnoughMemory
+from mooring.errors import InvalidInput, NotEnoughMemory, NotEnoughSpace
 from mooring.machine import Machine
 from mooring.safetensors_header import DTYPE_BITS
 from mooring.spec.facts import ModelFacts
+from mooring.spec.manifest import PREFERRED_WEIGHTS, WeightFormat
 
 BITS = {"float32": 32, "bfloat16": 16, "float16": 16, "int8": 8, "int4": 4}
 UNSTATED_CONTEXT = 8192
@@ -16,8 +18,26 @@ UNSTATED_CONTEXT = 8192
 LIBRARY_BYTES = 500_000_000
 WORK_SHARE = 0.1
 
+# Keys and values of the openvino engine have eight bits, with a scale and an offset for each head.
+_CONVERTED_CACHE_BITS = 10
+# What the converter holds at its peak over the weights in 16 bits (measured on 0.4 and 7 billion).
+_CONVERTING_SHARE, _CONVERTING_BYTES = 1.2, 1_000_000_000
+
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _ONE_GPU_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A conversion that is run instead of the snapshot: the format of its weights, and its size."""
+
+    weights: str
+    size: int
+
+    @property
+    def precision(self) -> str:
+        """The name of the format among precisions."""
+        return {"fp16": "float16"}.get(self.weights, self.weights)
 
 
 @dataclass(frozen=True)
@@ -28,6 +48,8 @@ class Plan:
     is `weight_bytes[precision] + cache_bytes + overhead_bytes`. `largest_context` (at this
     concurrency), `largest_concurrency` (at this context) and `smaller_precision` say what would
     fit, 0 or None where nothing does; `missing_bytes` is what memory lacks for the plan.
+    `converting_disk_bytes` and `converting_memory_bytes` are what conversions take while they are
+    made, 0 without any.
     """
 
     model_type: str
@@ -51,6 +73,8 @@ class Plan:
     largest_context: int
     largest_concurrency: int
     smaller_precision: str | None
+    converting_disk_bytes: int = 0
+    converting_memory_bytes: int = 0
 
     def line(self) -> str:
         """Say it all in one line."""
@@ -65,7 +89,15 @@ class Plan:
             f"{_size(self.weight_bytes[self.precision])} in {self.precision}, {cache}; needs "
             f"{_size(self.needed_bytes)} of {_size(self.available_bytes)} free {memory} for "
             f"{self.concurrency} x {self.context_length} tokens: "
-            f"{'fits' if self.fits else 'does not fit; ' + self.advice()}"
+            f"{'fits' if self.fits else 'does not fit; ' + self.advice()}{self._converting()}"
+        )
+
+    def _converting(self) -> str:
+        if not self.converting_memory_bytes:
+            return ""
+        return (
+            f"; converting needs {_size(self.converting_memory_bytes)} RAM and "
+            f"{_size(self.converting_disk_bytes)} disk meanwhile"
         )
 
     def advice(self) -> str:
@@ -92,15 +124,19 @@ def make_plan(
     dtype: str = "auto",
     context_length: int | None = None,
     concurrency: int = 8,
+    converted: Converted | None = None,
 ) -> Plan:
     """Plan for `concurrency` sequences of `context_length` tokens, by default the model's own.
 
-    Raises `InvalidInput` for a context beyond the model's or a number below 1.
+    With `converted`, that is what runs. Raises `InvalidInput` for a context beyond the model's or a
+    number below 1.
     """
     context = _checked_context(facts, context_length)
     tokens = context * _checked_concurrency(concurrency)
     precision = _auto_precision(facts, machine) if dtype == "auto" else dtype
-    room = _Room(facts, machine, precision)
+    if converted is not None:
+        precision = converted.precision
+    room = _Room(facts, machine, precision, converted)
     needed = room.needed(tokens)
     return Plan(
         model_type=facts.model_type,
@@ -111,7 +147,7 @@ def make_plan(
         precision=precision,
         context_length=context,
         concurrency=concurrency,
-        weight_bytes={name: weight_bytes(facts, name) for name in BITS},
+        weight_bytes={name: weight_bytes(facts, name) for name in BITS} | {precision: room.weights},
         cache_bytes_per_token=room.per_token,
         cache_bytes=room.per_token * tokens,
         overhead_bytes=room.overhead,
@@ -123,8 +159,44 @@ def make_plan(
         missing_bytes=max(0, needed - room.available),
         largest_context=room.largest(concurrency, most=_own_context(facts)),
         largest_concurrency=room.largest(context, most=concurrency),
-        smaller_precision=room.smaller_precision(tokens),
+        smaller_precision=None if converted else room.smaller_precision(tokens),
     )
+
+
+def expected_conversion(facts: ModelFacts, formats: Sequence[WeightFormat]) -> Converted | None:
+    """Return the conversion that will be run of those to be made, with the size it will have."""
+    weights = next((weights for weights in PREFERRED_WEIGHTS if weights in formats), None)
+    if weights is None:
+        return None
+    return Converted(weights, weight_bytes(facts, Converted(weights, 0).precision))
+
+
+def with_conversions(plan: Plan, facts: ModelFacts, formats: Sequence[str]) -> Plan:
+    """Return the plan with what making conversions of these weight formats takes, one by one."""
+    full = weight_bytes(facts, "bfloat16")
+    kept = [weight_bytes(facts, Converted(weights, 0).precision) for weights in formats]
+    memory = int(full * _CONVERTING_SHARE) + _CONVERTING_BYTES
+    disk = sum(kept) + (0 if "fp16" in formats else full)
+    return replace(
+        plan,
+        converting_disk_bytes=disk,
+        converting_memory_bytes=memory,
+    )
+
+
+def require_room_to_convert(plan: Plan, machine: Machine) -> None:
+    """Raise `NotEnoughMemory` or `NotEnoughSpace` where conversions cannot be made."""
+    if plan.converting_memory_bytes > machine.memory_available:
+        raise NotEnoughMemory(
+            f"Converting needs about {_size(plan.converting_memory_bytes)} of memory. Free: "
+            f"{_size(machine.memory_available)}. Package on a larger machine, or leave out "
+            "--optimize."
+        )
+    if plan.converting_disk_bytes > machine.disk_free:
+        raise NotEnoughSpace(
+            f"Converting needs about {_size(plan.converting_disk_bytes)} of disk in the user's "
+            f"cache folder. Free: {_size(machine.disk_free)}. Free some, or leave out --optimize."
+        )
 
 
 def require_fit(plan: Plan) -> None:
@@ -156,13 +228,20 @@ def weight_bytes(facts: ModelFacts, precision: str) -> int:
 class _Room:
     """What one precision takes on the machine's best device, and what is left for the cache."""
 
-    def __init__(self, facts: ModelFacts, machine: Machine, precision: str) -> None:
+    def __init__(
+        self,
+        facts: ModelFacts,
+        machine: Machine,
+        precision: str,
+        converted: Converted | None = None,
+    ) -> None:
         self._facts, self._machine = facts, machine
         self.device = "cuda" if machine.gpus else "cpu"
-        weights = weight_bytes(facts, precision)
+        self.weights = weights = converted.size if converted else weight_bytes(facts, precision)
         self.overhead = LIBRARY_BYTES + int(weights * WORK_SHARE)
         self.fixed = weights + self.overhead
-        self.per_token = (facts.cache_values_per_token or 0) * BITS[precision] // 8
+        bits = _CONVERTED_CACHE_BITS if converted else BITS[precision]
+        self.per_token = (facts.cache_values_per_token or 0) * bits // 8
         self.available = _on_gpus(machine, weights) if machine.gpus else machine.memory_available
 
     def needed(self, tokens: int) -> int:

@@ -47,17 +47,20 @@ _DISTRIBUTIONS = {
 
 
 def find_requirements(
-    snapshot: Snapshot, facts: ModelFacts, extra: tuple[str, ...]
+    snapshot: Snapshot, facts: ModelFacts, extra: tuple[str, ...], *, converted: bool = False
 ) -> tuple[str, ...]:
     """Return sorted pip requirements; those of `extra` replace found ones of the same name.
 
-    Raises `InvalidInput` for a bad requirement and `MissingDependency` for a package that the
-    model imports and that is not installed here.
+    With `converted`, the engine that runs the conversion is one of them. Raises `InvalidInput` for
+    a bad requirement and `MissingDependency` for a package that the model imports and that is not
+    installed here.
     """
     given = {canonicalize_name(item.name): item for item in map(_parse, extra)}
     names = {*SERVING, *_for_tokenizer(snapshot)}
     if facts.own_code:
         names |= _for_code(snapshot)
+    if converted:
+        names.add("openvino-genai")
     needed = {canonicalize_name(name) for name in names} - given.keys()
     versions = {name: _version(name) for name in sorted(needed)}
     _require_installed([name for name, found in versions.items() if found is None])

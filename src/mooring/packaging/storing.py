@@ -11,12 +11,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from mooring.packaging.placing import Placement, disk_full
-from mooring.spec.manifest import SNAPSHOT_FOLDER
 
 if TYPE_CHECKING:
     from mlflow.models import Model
 
 UPLOADS_AT_ONCE = 8
+
+# Below it lie the files of the snapshot and of its conversions; the manifest lies in it.
+_ARTIFACTS = "artifacts/"
 
 Progress = Callable[[int], None]
 Write = Callable[[Path, Placement, Progress], "Model"]
@@ -93,10 +95,10 @@ class ArtifactStore:
         return model
 
     def _upload_file(self, staged: Path, file: Path) -> int:
-        """Upload one file; return its size if it belongs to the snapshot, else 0."""
+        """Upload one file; return its size if it is one of the manifest's, else 0."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         repository = get_artifact_repository(self.location, tracking_uri=self.tracking_uri)
         below = file.parent.relative_to(staged).as_posix()
         repository.log_artifact(str(file), None if below == "." else below)
-        return file.stat().st_size if file.is_relative_to(staged / SNAPSHOT_FOLDER) else 0
+        return file.stat().st_size if below.startswith(_ARTIFACTS) else 0

@@ -23,6 +23,7 @@ from mooring.settings import EngineSettings
 logger = logging.getLogger(__name__)
 
 _TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_NAMES = {"fp16": "float16", "int8": "int8", "int4": "int4"}
 _WARM_UP_TOKENS = 24
 
 
@@ -30,6 +31,7 @@ _WARM_UP_TOKENS = 24
 class ConvertedModel:
     """A model in OpenVINO's format: its folder, and whether paged attention gets it right.
 
+    `weights` is the format that its weights are stored in: `float32`, `fp16`, `int8` or `int4`.
     `vocabulary_size` and `context_length` are in tokens; `cache_values_per_token` counts the keys
     and values that a token adds over all layers, None where unknown.
     """
@@ -40,6 +42,7 @@ class ConvertedModel:
     context_length: int
     cache_values_per_token: int | None
     end_token_ids: tuple[int, ...]
+    weights: str = "float32"
 
 
 class OpenVINOEngine(EngineLoop):
@@ -54,7 +57,7 @@ class OpenVINOEngine(EngineLoop):
     def _open(self) -> Capabilities:
         _check_device(self._settings)
         with _errors_named():
-            precision = _precision(self._settings)
+            precision = _precision(self._settings, self._model.weights)
             context = min(
                 self._model.context_length,
                 self._settings.context_length or self._model.context_length,
@@ -142,12 +145,14 @@ def _refuse_bound(settings: EngineSettings) -> None:
         )
 
 
-def _precision(settings: EngineSettings) -> str:
-    if settings.dtype not in (None, "auto"):
-        return str(settings.dtype)
-    from openvino import Core
+def _precision(settings: EngineSettings, weights: str) -> str:
+    computed: str | None = settings.dtype
+    if computed in (None, "auto"):
+        from openvino import Core
 
-    return str(Core().get_property("CPU", "INFERENCE_PRECISION_HINT").to_dtype().name)
+        hint = Core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
+        computed = next((ours for ours, theirs in _TYPES.items() if theirs == hint), hint)
+    return str(computed) if weights == "float32" else f"{_NAMES[weights]} weights in {computed}"
 
 
 def _warm_up(runner: Runner, tokens: int) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Prompt and answer tokens of one step: a long prompt is read in parts, so that others go on.
-_STEP_TOKENS = 256
+_STEP_TOKENS = 160
 
 
 class Paged:

@@ -1,0 +1,229 @@
+"""A model with a conversion, through every door: the openvino engine, and transformers' tokens."""
+
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import httpx
+import mlflow
+import pytest
+import torch
+import transformers
+
+import mooring
+from mooring.api import conversion as converting
+from mooring.api.package import PackagedModel, PackageOptions
+from mooring.errors import ConversionFailed, CorruptArtifact, MissingDependency
+from mooring.loading.bundle import Bundle, open_bundle
+from mooring.loading.start import start_engine
+from mooring.loading.tokenizer import TransformersTokenizer
+from mooring.packaging.conversion import Converter
+from mooring.settings import EngineSettings
+from tests.conftest import Store
+from tests.engines.driving import ask
+from tests.models import tiny_llama, tiny_mpt
+from tests.processes import BIN, free_port, server
+
+DATA = Path(__file__).parent.parent / "data"
+PROMPTS = ["The ship", "A moored ship lies still while the water rises and falls.", "x"]
+FAMILIES = {"llama": tiny_llama, "mpt": tiny_mpt}
+
+
+def package(
+    family: str, store: Store, folder: Path, patch: pytest.MonkeyPatch, **how: Any
+) -> PackagedModel:
+    """Package a tiny model with its conversion from `tests/data`, all but the converter real."""
+
+    def export(self: Converter, snapshot: Path, target: Path, **_: object) -> dict[str, str]:
+        with ZipFile(DATA / f"{how.get('as_', family)}_openvino.zip") as archive:
+            archive.extractall(target)
+        return {"optimum-intel": "2.2.0"}
+
+    patch.setattr(Converter, "export", export)
+    patch.setattr(converting, "converter_packages", lambda _: folder)
+    patch.setattr(converting, "WORK_FOLDER", folder / "work")
+    return mooring.package(
+        mooring.ModelSpec(source=str(FAMILIES[family](folder / family)), prompt="plain"),
+        name=f"{family}-converted",
+        experiment=store.experiment,
+        tracking_uri=store.tracking_uri,
+        options=PackageOptions(optimize=("openvino:fp16",)),
+    )
+
+
+@pytest.fixture(scope="module")
+def patch() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patching:
+        yield patching
+
+
+@pytest.fixture(scope="module")
+def llama(
+    store: Store, tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch
+) -> PackagedModel:
+    return package("llama", store, tmp_path_factory.mktemp("llama"), patch)
+
+
+@pytest.fixture(scope="module")
+def bundle(llama: PackagedModel) -> Bundle:
+    return open_bundle(llama.uri)
+
+
+@pytest.fixture(scope="module")
+def expected(bundle: Bundle) -> list[list[int]]:
+    """Return the greedy tokens of `generate`, sixteen for each prompt."""
+    return generated(bundle)
+
+
+def prompt_ids(bundle: Bundle) -> list[list[int]]:
+    tokenizer = TransformersTokenizer(bundle.snapshot)
+    return [tokenizer.encode(prompt, add_special_tokens=True) for prompt in PROMPTS]
+
+
+def generated(bundle: Bundle) -> list[list[int]]:
+    model = transformers.AutoModelForCausalLM.from_pretrained(bundle.snapshot, dtype=torch.float32)
+    return [
+        model.generate(
+            torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=16,
+            eos_token_id=-1, do_sample=False,
+        )[0, len(ids) :].tolist()
+        for ids in prompt_ids(bundle)
+    ]  # fmt: skip
+
+
+def texts(bundle: Bundle, tokens: Sequence[Sequence[int]]) -> list[str]:
+    tokenizer = TransformersTokenizer(bundle.snapshot)
+    return [tokenizer.decode(ids) for ids in tokens]
+
+
+def test_the_artifact_holds_it_and_says_so(bundle: Bundle) -> None:
+    (conversion,) = bundle.manifest.conversions
+    assert (conversion.name, conversion.paged) == ("openvino:fp16", True)
+    assert conversion.tools == {"optimum-intel": "2.2.0"}
+    there = {path.name for path in bundle.converted(conversion).iterdir()}
+    assert there == {file.path for file in conversion.files}
+    requirements = (bundle.folder / "requirements.txt").read_text()
+    assert "openvino-genai==2026" in requirements
+    card = (bundle.folder / "README.md").read_text()
+    assert "| conversions | openvino:fp16 |" in card
+    assert mlflow.models.Model.load(str(bundle.folder)).model_size_bytes == bundle.manifest.size
+
+
+def test_nothing_is_left_of_the_work(llama: PackagedModel) -> None:
+    assert list(converting.WORK_FOLDER.iterdir()) == []
+
+
+def test_tokens_are_those_of_transformers(bundle: Bundle, expected: list[list[int]]) -> None:
+    settings = EngineSettings(device="cpu", dtype="float32")
+    engine, capabilities = start_engine(bundle, settings)
+    try:
+        answers = [ask(engine, ids, max_tokens=16, ignore_eos=True) for ids in prompt_ids(bundle)]
+        assert [answer.wait().tokens for answer in answers] == expected
+    finally:
+        engine.close()
+    assert capabilities.name == "openvino"
+    assert capabilities.precision == "float16 weights in float32"
+    assert capabilities.max_running == 32
+
+
+def test_the_server_answers_with_it(
+    llama: PackagedModel, bundle: Bundle, expected: list[list[int]]
+) -> None:
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    command = [
+        BIN / "mooring", "serve", llama.uri, "--port", port, "--engine", "openvino",
+        "--dtype", "float32",
+    ]  # fmt: skip
+    body = {"model": "llama-converted", "max_tokens": 16, "temperature": 0, "ignore_eos": True}
+    with server(command, f"{address}/ready"), httpx.Client(base_url=address, timeout=60) as client:
+        whole = [
+            client.post("/v1/completions", json={**body, "prompt": prompt}).json()
+            for prompt in PROMPTS
+        ]
+        with client.stream(
+            "POST", "/v1/completions", json={**body, "prompt": PROMPTS[1], "stream": True}
+        ) as stream:
+            lines = [line.removeprefix("data: ") for line in stream.iter_lines() if line]
+    assert [answer["choices"][0]["text"] for answer in whole] == texts(bundle, expected)
+    pieces = [json.loads(line)["choices"][0]["text"] for line in lines[:-1]]
+    assert "".join(pieces) == texts(bundle, expected)[1]
+
+
+def test_mlflow_answers_with_it(
+    llama: PackagedModel, bundle: Bundle, expected: list[list[int]]
+) -> None:
+    config = {"name": "openvino", "device": "cpu", "dtype": "float32", "conversion": "fp16"}
+    loaded = mlflow.pyfunc.load_model(llama.uri, model_config=config)
+    model = loaded.unwrap_python_model()._model
+    try:
+        params = {"temperature": 0, "max_tokens": 16, "ignore_eos": True}
+        answer = loaded.predict({"prompt": PROMPTS}, params=params)
+        assert answer == {"candidates": texts(bundle, expected)}
+        assert model._running.service.capabilities.name == "openvino"
+    finally:
+        model.close()
+
+
+def test_verify_info_and_predict_know_it(llama: PackagedModel, bundle: Bundle) -> None:
+    def run(*arguments: str) -> str:
+        command = [str(BIN / "mooring"), *arguments, "--json"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    verified = json.loads(run("verify", llama.uri, "--engine", "openvino"))
+    assert (verified["engine"], verified["agrees"], verified["tolerance"]) == (
+        "openvino",
+        True,
+        0.1,
+    )
+    assert json.loads(run("info", llama.uri))["conversions"][0]["weights"] == "fp16"
+    assert json.loads(run("plan", llama.uri))["precision"] == "float16"
+    answer = run("predict", llama.uri, "x", "--engine", "openvino", "-p", "max_tokens=1")
+    assert len(json.loads(answer)["candidates"]) == 1
+
+
+def test_a_model_whose_paged_attention_is_wrong_runs_alone(
+    store: Store, tmp_path: Path, patch: pytest.MonkeyPatch
+) -> None:
+    bundle = open_bundle(package("mpt", store, tmp_path, patch).uri)
+    assert not bundle.manifest.conversions[0].paged
+    engine, capabilities = start_engine(bundle, EngineSettings("openvino", dtype="float32"))
+    try:
+        answer = ask(engine, prompt_ids(bundle)[1], max_tokens=16, ignore_eos=True)
+        assert answer.wait().tokens == generated(bundle)[1]
+    finally:
+        engine.close()
+    assert capabilities.max_running == 1
+
+
+def test_a_conversion_with_other_tokens_is_refused(
+    store: Store, tmp_path: Path, patch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        ConversionFailed, match=r"must give this model's golden tokens\. Given: \d+"
+    ):
+        package("llama", store, tmp_path, patch, as_="mpt")
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_damaged_conversion_is_not_loaded(
+    store: Store, tmp_path: Path, patch: pytest.MonkeyPatch
+) -> None:
+    bundle = open_bundle(package("llama", store, tmp_path, patch).uri)
+    weights = bundle.converted(bundle.manifest.conversions[0]) / "openvino_model.bin"
+    changed = bytearray(weights.read_bytes())
+    changed[100] ^= 1
+    weights.unlink()  # it may be shared with its source
+    weights.write_bytes(changed)
+    with pytest.raises(CorruptArtifact, match=r"openvino_model\.bin: sha256 differs"):
+        open_bundle(str(bundle.folder))
+
+
+def test_without_the_library_nothing_is_converted(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(converting, "has_openvino", lambda: False)
+    with pytest.raises(MissingDependency, match="needs openvino-genai"):
+        package("llama", store, tmp_path, monkeypatch)
