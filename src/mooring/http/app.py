@@ -50,6 +50,7 @@ def create_app(
         Route("/v1/models/{id:path}", openai.model, methods=["GET"]),
         Route("/v1/chat/completions", openai.chat_completions, methods=["POST"]),
         Route("/v1/completions", openai.completions, methods=["POST"]),
+        Route("/v1/responses", openai.responses, methods=["POST"]),
         Route("/invocations", scoring.invocations, methods=["POST"]),
         Route("/ping", probes.ready, methods=["GET"]),
         Route("/health", probes.health, methods=["GET"]),

@@ -1,8 +1,9 @@
-"""The OpenAI routes: models, chat completions and completions."""
+"""The OpenAI routes: models, chat completions, completions and responses."""
 
 import time
 from collections.abc import Callable
 from itertools import chain
+from typing import TypeVar
 from uuid import uuid4
 
 from starlette.requests import Request
@@ -28,10 +29,14 @@ from mooring.protocol.openai.chat_tool_answers import ChatToolFormat
 from mooring.protocol.openai.completion_answers import CompletionFormat
 from mooring.protocol.openai.completions import parse_completion
 from mooring.protocol.openai.fields import OpenAICall
+from mooring.protocol.openai.response_answers import ResponseFormat
+from mooring.protocol.openai.responses import ResponseCall, parse_response
 from mooring.protocol.tool_calls.asking import with_tools
 from mooring.protocol.tool_calls.formats import ToolFormat, chosen_format
 from mooring.service.host import ModelHost
 from mooring.settings import ServerSettings
+
+AnyCall = TypeVar("AnyCall", bound=OpenAICall)
 
 
 class OpenAIRoutes:
@@ -65,26 +70,39 @@ class OpenAIRoutes:
         """Answer `POST /v1/completions`."""
         return await self._answer(request, parse_completion, lambda call: CompletionFormat())
 
+    async def responses(self, request: Request) -> Response:
+        """Answer `POST /v1/responses`."""
+        return await self._answer(request, self._parse_response, self._response_format)
+
     def _parse_chat(self, body: bytes) -> OpenAICall:
         call = parse_chat(body)
-        if call.tool_use is None:
-            return call
-        return with_tools(call, call.tool_use, self._tool_format())
+        return call if call.tool_use is None else with_tools(call, self._tools(call))
 
     def _chat_format(self, call: OpenAICall) -> AnswerFormat:
-        tools = None if call.tool_use is None else self._tool_format()
+        tools = self._tools(call)
         if call.tool_use is None or tools is None:
             return ChatFormat()
         return ChatToolFormat(tools, call.tool_use)
 
-    def _tool_format(self) -> ToolFormat | None:
+    def _parse_response(self, body: bytes) -> ResponseCall:
+        call = parse_response(body)
+        return call if call.tool_use is None else with_tools(call, self._tools(call))
+
+    def _response_format(self, call: ResponseCall) -> AnswerFormat:
+        sampling = self._host.service.sampling(call.parameters)
+        return ResponseFormat(call, sampling, self._tools(call))
+
+    def _tools(self, call: OpenAICall) -> ToolFormat | None:
+        """Return how the model writes calls, None where the request wants none or none are read."""
+        if call.tool_use is None:
+            return None
         return chosen_format(self._settings.tool_format, self._host.service.call_format)
 
     async def _answer(
         self,
         request: Request,
-        parse: Callable[[bytes], OpenAICall],
-        format_of: Callable[[OpenAICall], AnswerFormat],
+        parse: Callable[[bytes], AnyCall],
+        format_of: Callable[[AnyCall], AnswerFormat],
     ) -> Response:
         _, body = await read_body(request, (JSON,), self._settings.server)
         service = self._host.service

@@ -15,7 +15,7 @@ from mooring.http.connection import ABORT
 from mooring.http.disconnect import unless_client_leaves
 from mooring.http.errors import problem_of
 from mooring.observe.record import RequestRecord
-from mooring.protocol.openai.answers import STREAM_END, AnswerFormat, AnswerHead, Usage, event_line
+from mooring.protocol.openai.answers import AnswerFormat, AnswerHead, Usage
 from mooring.service.stream import TextDelta, TextEnd
 
 # How long a reader may take nothing while more events than allowed wait for it.
@@ -98,12 +98,13 @@ class EventStream(StreamingResponse):
                 for chunk in self._chunks(piece):
                     yield self._line(chunk)
             if self._plan.include_usage:
-                yield event_line(format.usage(head, self._usage()))
+                yield self._line(format.usage(head, self._usage()))
         except MooringError as error:
             problem = problem_of(error)
             self._record.error = problem.code
-            yield event_line(problem.openai_body())
-        yield STREAM_END
+            yield self._line(format.failure(head, problem.openai_body()))
+        if format.stream_end:
+            yield format.stream_end
 
     def _chunks(self, piece: TextDelta | TextEnd) -> list[dict[str, Any]]:
         format, head = self._plan.format, self._plan.head
@@ -112,7 +113,7 @@ class EventStream(StreamingResponse):
         return format.end(head, piece.index, piece.reason)
 
     def _line(self, chunk: dict[str, Any]) -> bytes:
-        return event_line(chunk | {"usage": None} if self._plan.include_usage else chunk)
+        return self._plan.format.line(chunk, usage=self._plan.include_usage)
 
     def _usage(self) -> Usage:
         begun = self._begun

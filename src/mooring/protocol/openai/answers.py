@@ -58,9 +58,10 @@ class AnswerHead:
 
 
 class AnswerFormat(Protocol):
-    """How one OpenAI route writes its answers."""
+    """How one OpenAI route writes its answers; `stream_end` follows the last event."""
 
     id_prefix: str
+    stream_end: bytes
 
     def whole(self, head: AnswerHead, choices: Sequence[Choice], usage: Usage) -> dict[str, Any]:
         """Return the body of an answer that is not streamed."""
@@ -76,6 +77,27 @@ class AnswerFormat(Protocol):
 
     def usage(self, head: AnswerHead, usage: Usage) -> dict[str, Any]:
         """Return the last chunk, with no choice and the usage."""
+
+    def failure(self, head: AnswerHead, error: dict[str, Any]) -> dict[str, Any]:
+        """Return the last event of an answer that failed; `error` is OpenAI's error object."""
+
+    def line(self, chunk: dict[str, Any], *, usage: bool) -> bytes:
+        """Return a chunk as one server-sent event; `usage` says whether a usage will follow."""
+
+
+class ChunkLines:
+    """How chunks travel: as events without names, and [DONE] at the end."""
+
+    stream_end = STREAM_END
+
+    def failure(self, head: AnswerHead, error: dict[str, Any]) -> dict[str, Any]:
+        """Return the error object itself."""
+        return error
+
+    def line(self, chunk: dict[str, Any], *, usage: bool) -> bytes:
+        """Return one event; where a usage will follow, the chunks before have an empty one."""
+        awaits_usage = usage and "choices" in chunk and "usage" not in chunk
+        return event_line(chunk | {"usage": None} if awaits_usage else chunk)
 
 
 def model_body(id: str, created: int) -> dict[str, Any]:

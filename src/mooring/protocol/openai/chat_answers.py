@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mooring.protocol.openai.answers import AnswerHead, Choice, EndReason, Usage
+from mooring.protocol.openai.answers import AnswerHead, Choice, ChunkLines, EndReason, Usage
 
 
-class ChatFormat:
+class ChatFormat(ChunkLines):
     """The answers of `/v1/chat/completions`."""
 
     id_prefix = "chatcmpl-"

@@ -76,7 +76,7 @@ class GenerationBody(StrictBody):
         )
 
 
-def refuse_unsupported(body: GenerationBody, off: Mapping[str, tuple[Any, ...]]) -> None:
+def refuse_unsupported(body: StrictBody, off: Mapping[str, tuple[Any, ...]]) -> None:
     """Refuse what asks for more than is offered: any value but those that `off` has for a field."""
     for name, values in off.items():
         given = getattr(body, name)

@@ -12,22 +12,22 @@ from mooring.protocol.tool_calls.use import ToolUse
 
 MAX_TOOLS = 128
 
+FUNCTION_NAME = r"^[a-zA-Z0-9_-]{1,64}$"
+
 _NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
 
 class Function(StrictBody):
     """A function that a model may call; without `parameters` it takes none."""
 
-    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    name: str = Field(pattern=FUNCTION_NAME)
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
     def tool(self) -> Tool:
         """Return what the model is told."""
-        return Tool(
-            self.name, self.description, self.parameters or _NO_PARAMETERS, bool(self.strict)
-        )
+        return tool_of(self.name, self.description, self.parameters, self.strict)
 
 
 class FunctionTool(StrictBody):
@@ -35,6 +35,16 @@ class FunctionTool(StrictBody):
 
     type: Literal["function"]
     function: Function
+
+
+def tool_of(
+    name: str,
+    description: str | None,
+    parameters: Mapping[str, Any] | None,
+    strict: bool | None,
+) -> Tool:
+    """Return a tool as it was described; without parameters it takes none."""
+    return Tool(name, description, parameters or _NO_PARAMETERS, bool(strict))
 
 
 def tool_use(tools: Sequence[Tool], choice: Any, parallel: bool | None) -> ToolUse | None:

@@ -5,16 +5,18 @@ from typing import TypeVar
 
 from mooring.errors import UnsupportedParameter
 from mooring.generation import Conversation
-from mooring.protocol.call import Call
+from mooring.protocol.openai.fields import OpenAICall
 from mooring.protocol.tool_calls.formats import ToolFormat
 from mooring.protocol.tool_calls.grammar import required_calls
 from mooring.protocol.tool_calls.use import ToolUse
 
-AnyCall = TypeVar("AnyCall", bound=Call)
+AnyCall = TypeVar("AnyCall", bound=OpenAICall)
 
 
-def with_tools(call: AnyCall, use: ToolUse, format: ToolFormat | None) -> AnyCall:
+def with_tools(call: AnyCall, format: ToolFormat | None) -> AnyCall:
     """Return `call` as a model is asked whose calls are read in `format`, or refuse it."""
+    use = call.tool_use
+    assert use is not None
     if format is None:
         return _without_reading(call, use)
     if use.mode == "required":
