@@ -1,5 +1,6 @@
 """Packed linear layers give what plain ones give, and models that cannot have them keep theirs."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -56,10 +57,20 @@ def test_a_weight_shared_with_the_embedding_stays(tmp_path: Path) -> None:
     assert loaded.model.lm_head.weight is loaded.model.model.embed_tokens.weight
 
 
-def test_full_precision_stays(snapshot_of: SnapshotOf) -> None:
+def test_full_precision_gives_the_same_too(snapshot_of: SnapshotOf) -> None:
     loaded = load(snapshot_of("llama"), dtype="float32")
-    assert not pack_linears(loaded)
-    assert packed(loaded) == []
+    before = first_logits(loaded, PROMPTS)
+    assert pack_linears(loaded)
+    assert len(packed(loaded)) >= 4
+    torch.testing.assert_close(first_logits(loaded, PROMPTS), before)
+
+
+def test_nothing_keeps_the_file_mapped(tmp_path: Path) -> None:
+    loaded = load(models.tiny_llama(tmp_path / "mapped"))
+    mapped = str(tmp_path / "mapped")
+    assert pack_linears(loaded)
+    gc.collect()
+    assert mapped not in Path("/proc/self/maps").read_text()
 
 
 @pytest.mark.parametrize(

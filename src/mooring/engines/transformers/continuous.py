@@ -1,7 +1,6 @@
 """Iteration-level batching: rows join and leave between any two steps of the others."""
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
@@ -14,17 +13,17 @@ from mooring.engines.sequence import Sequence
 from mooring.engines.transformers.columns import Columns
 from mooring.engines.transformers.forward import Forward
 from mooring.engines.transformers.loader import LoadedModel
+from mooring.engines.transformers.pace import Pace
 from mooring.engines.transformers.prefill import Prefill
 from mooring.engines.transformers.prefixes import NOTHING, Layers, PrefixStore
 from mooring.engines.transformers.row import Row
 from mooring.engines.transformers.sampling import choose_tokens
 from mooring.engines.transformers.speculation import Speculation
+from mooring.engines.transformers.waiting import Waiting
 from mooring.errors import EngineError
 
 logger = logging.getLogger(__name__)
 
-# Between two steps of the running rows: enough for full speed, few enough not to stall them.
-PREFILL_TOKENS = 512
 # A row joins only if the others can go on for a while, so that it is not put back at once.
 _HEADROOM = 16
 
@@ -46,6 +45,8 @@ class Continuous:
         end_token_ids: frozenset[int],
         prefixes: PrefixStore,
         speculation: Speculation | None = None,
+        *,
+        pace: Pace | None = None,
     ) -> None:
         self._loaded = loaded
         self._forward = Forward(loaded)
@@ -53,7 +54,8 @@ class Continuous:
         self._end_token_ids = end_token_ids
         self._prefixes = prefixes
         self._speculation = speculation
-        self._waiting: deque[Row] = deque()
+        self._pace = pace or Pace()
+        self._waiting = Waiting()
         self._rows: list[Row] = []
         self._prefill: Prefill | None = None
         self._arrived = 0
@@ -75,7 +77,7 @@ class Continuous:
     def _queue(self, joining: list[Sequence]) -> None:
         for sequence in joining:
             self._arrived += 1
-            self._waiting.append(Row(self._loaded, sequence, self._arrived))
+            self._waiting.add(Row(self._loaded, sequence, self._arrived))
 
     def _leave(self) -> None:
         """Forget what has ended."""
@@ -84,7 +86,7 @@ class Continuous:
                 self._drop(place)
         if self._prefill is not None and self._prefill.row.sequence.ended:
             self._prefill = None
-        self._waiting = deque(row for row in self._waiting if not row.sequence.ended)
+        self._waiting.forget_ended()
 
     def _drop(self, place: int) -> Row:
         """Take a row out, but keep what it has read; the last one takes its place."""
@@ -109,6 +111,13 @@ class Continuous:
         if self._speculation is not None and self._is_alone():
             self._decode_draft(self._rows[0], self._speculation)
             return
+        began = self._pace.clock()
+        self._decode_all()
+        self._columns.advance()
+        self._pace.stepped(self._pace.clock() - began)
+
+    def _decode_all(self) -> None:
+        """Run all rows at once, or one by one where that fails."""
         count = len(self._rows)
         run = partial(self._run, range(count))
         logits = attempt(run, f"A model step failed; its {count} requests run alone.")
@@ -116,7 +125,6 @@ class Continuous:
             self._decode_one_by_one()
         else:
             self._sample(self._rows, logits)
-        self._columns.advance()
 
     def _decode_one_by_one(self) -> None:
         """Only the rows that fail alone fail."""
@@ -190,21 +198,25 @@ class Continuous:
     def _put_back_the_youngest(self) -> None:
         self._preemptions += 1
         if self._prefill is not None:
-            self._waiting.appendleft(self._prefill.row)
+            self._waiting.put_back(self._prefill.row)
             self._prefill = None
         else:
             youngest = max(range(len(self._rows)), key=lambda place: self._rows[place].number)
-            self._waiting.appendleft(self._drop(youngest))
+            self._waiting.put_back(self._drop(youngest))
 
     def _let_in(self) -> None:
-        """Prefill waiting rows within this step's allowance; each that is done joins."""
-        allowance = PREFILL_TOKENS
-        while allowance > 0 and (prefill := self._next_prefill()) is not None:
-            allowance -= self._run_prefill(prefill, allowance)
+        """Prefill waiting rows as long as this turn lasts; each that is done joins."""
+        turn = self._pace.turn(len(self._rows))
+        while (most := turn.most) and (prefill := self._next_prefill()) is not None:
+            tokens = self._run_prefill(prefill, most)
+            turn.read(tokens)
+            self._waiting.read(tokens)
 
     def _next_prefill(self) -> Prefill | None:
-        if self._prefill is None and self._waiting and self._has_room(self._waiting[0]):
-            self._prefill = self._begin(self._waiting.popleft())
+        if self._prefill is None:
+            first = self._waiting.first
+            if first is not None and self._has_room(first):
+                self._prefill = self._begin(self._waiting.take())
         return self._prefill
 
     def _begin(self, row: Row) -> Prefill:
@@ -222,9 +234,9 @@ class Continuous:
         width = max(self._columns.width, len(row.ids)) + min(row.left, _HEADROOM)
         return self._columns.fits(len(self._rows) + 1, width)
 
-    def _run_prefill(self, prefill: Prefill, allowance: int) -> int:
+    def _run_prefill(self, prefill: Prefill, most: int) -> int:
         """Run one piece and return its number of tokens; a failure is its request's alone."""
-        run = partial(prefill.run, allowance)
+        run = partial(prefill.run, most)
         tokens = attempt(run, "A prompt failed in the model; its request fails.")
         if isinstance(tokens, EngineError):
             prefill.row.fail(tokens)
@@ -234,7 +246,7 @@ class Continuous:
                 self._keep(prefill.row, prefill.layers)
         if isinstance(tokens, EngineError) or prefill.logits is not None:
             self._prefill = None
-        return allowance if isinstance(tokens, EngineError) else tokens
+        return most if isinstance(tokens, EngineError) else tokens
 
     def _join(self, prefill: Prefill) -> bool:
         """Make it a row and return True, or fail it for want of memory; then others begin again."""
@@ -242,7 +254,8 @@ class Continuous:
         place = attempt(join, "No memory for one more request; it fails, the others begin again.")
         if isinstance(place, EngineError):
             prefill.row.fail(place)
-            self._waiting.extendleft(sorted(self._rows, key=lambda row: -row.number))
+            for row in self._rows:
+                self._waiting.put_back(row)
             self._free()
         else:
             self._rows.append(prefill.row)

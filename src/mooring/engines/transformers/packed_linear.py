@@ -1,4 +1,4 @@
-"""Linear layers whose 16-bit weights lie in memory the way the CPU's matrix kernels read them."""
+"""Linear layers whose weights lie in memory the way the CPU's matrix kernels read them."""
 
 import logging
 from collections import Counter
@@ -12,8 +12,7 @@ from mooring.engines.transformers.padding import first_logits, is_close, trial_t
 
 logger = logging.getLogger(__name__)
 
-# In float32 the same layout is slower at one row: measured, see docs/benchmarks.md.
-_DTYPES = frozenset({torch.bfloat16, torch.float16})
+_DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
 # The layout hardly depends on it, and one packing serves every number of rows.
 _ROWS_TO_PACK_FOR = 8
 _TRIAL_LENGTH = 8
@@ -34,7 +33,8 @@ def pack_linears(loaded: LoadedModel) -> bool:
     """Pack the model's linear layers in place, if its first logits stay; say whether they did.
 
     Layers with a weight that is also used elsewhere stay as they are: packed, it would be in
-    memory twice. Raises what the model raises on its first tokens as it is.
+    memory twice. What else the model holds is copied out of the mapped file, so that the file does
+    not stay in memory. Raises what the model raises on its first tokens as it is.
     """
     layers = _layers_to_pack(loaded.model)
     if not layers:
@@ -51,6 +51,9 @@ def pack_linears(loaded: LoadedModel) -> bool:
     if not right:
         for layer in layers:
             _unpack(layer)
+    for values in (*loaded.model.parameters(), *loaded.model.buffers()):
+        if values.layout is torch.strided:
+            values.data = values.data.clone()
     return right
 
 
@@ -68,9 +71,14 @@ def _layers_to_pack(model: Any) -> list[nn.Linear]:
     ]
 
 
+def pack_weight(weight: torch.Tensor) -> torch.Tensor:
+    """Return a weight `[out, in]` in the layout of the kernels."""
+    packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_TO_PACK_FOR)
+    return packed
+
+
 def _pack(layer: nn.Linear) -> None:
-    packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.data, _ROWS_TO_PACK_FOR)
-    layer.weight = nn.Parameter(packed, requires_grad=False)
+    layer.weight = nn.Parameter(pack_weight(layer.weight.data), requires_grad=False)
     layer.__class__ = PackedLinear
 
 

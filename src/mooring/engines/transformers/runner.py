@@ -19,6 +19,7 @@ from mooring.engines.transformers.padding import padding_is_right
 from mooring.engines.transformers.prefixes import PrefixStore
 from mooring.engines.transformers.speculation import Speculation
 from mooring.engines.transformers.trial import try_columns
+from mooring.engines.transformers.wide_linear import widen_linears
 from mooring.errors import InvalidParameter
 from mooring.settings import EngineSettings
 
@@ -52,6 +53,8 @@ class Runner:
         own_pace = _rows_are_independent(loaded.model.config, context_length)
         if pack_linears(loaded):
             logger.info("The weights are packed for this CPU.")
+        if widen_linears(loaded):
+            logger.info("Many rows are computed in float32, which this CPU does faster.")
         like = try_columns(loaded)
         self._way: Continuous | Grouped
         if like is not None and own_pace:

@@ -1,0 +1,99 @@
+"""Linear layers that compute many rows in float32, on a CPU that does so faster than in 16 bits."""
+
+import logging
+import time
+from statistics import median
+from typing import Any
+
+import torch
+
+from mooring.engines.transformers.loader import MODEL_ERRORS, LoadedModel
+from mooring.engines.transformers.packed_linear import PackedLinear, pack_weight
+from mooring.engines.transformers.padding import first_logits, is_close, trial_tokens
+from mooring.machine import read_memory
+
+logger = logging.getLogger(__name__)
+
+# Fewer rows wait for their weights rather than for arithmetic, and float32 weights are longer.
+LEAST_ROWS = 24
+# A second weight, twice as large as the first, must be well worth its memory.
+_LEAST_GAIN, _MOST_SHARE = 1.2, 0.25
+_TIMED_ROWS, _TIMES = 64, 7
+
+
+class WideLinear(PackedLinear):
+    """A packed layer with a second weight, packed in float32, for passes of many rows.
+
+    Sums are made in float32 either way; only their order differs.
+    """
+
+    wide_weight: torch.Tensor
+    wide_bias: torch.Tensor | None
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return what the layer it was would return."""
+        if input.numel() < LEAST_ROWS * self.in_features:
+            return super().forward(input)
+        output: torch.Tensor = torch.ops.mkldnn._linear_pointwise.default(
+            input.float(), self.wide_weight, self.wide_bias, "none", [], ""
+        )
+        return output.to(input.dtype)
+
+
+def widen_linears(loaded: LoadedModel) -> bool:
+    """Give the packed layers a second weight if there is memory for it, if it is faster and if the
+    model's first logits stay; say whether that is so.
+    """
+    layers = [layer for layer in loaded.model.modules() if type(layer) is PackedLinear]
+    layers = [layer for layer in layers if layer.weight.dtype != torch.float32]
+    if not (layers and _memory_abounds(layers) and _is_faster(layers)):
+        return False
+    prompt = [trial_tokens(LEAST_ROWS, loaded.vocabulary_size)]
+    try:
+        before = first_logits(loaded, prompt)
+        for layer in layers:
+            _widen(layer)
+        right = is_close(first_logits(loaded, prompt), before, loaded.precision)
+    except MODEL_ERRORS:
+        logger.warning("The model fails with wide weights.", exc_info=True)
+        right = False
+    if not right:
+        for layer in layers:
+            _narrow(layer)
+    return right
+
+
+def _memory_abounds(layers: list[PackedLinear]) -> bool:
+    wanted = sum(layer.weight.numel() for layer in layers) * torch.float32.itemsize
+    return wanted <= _MOST_SHARE * read_memory()[1]
+
+
+def _is_faster(layers: list[PackedLinear]) -> bool:
+    """Time the largest layer both ways, in turns."""
+    layer = max(layers, key=lambda layer: layer.weight.numel())
+    rows = torch.ones(_TIMED_ROWS, layer.in_features, dtype=layer.weight.dtype)
+    _widen(layer)
+    narrow, wide = [], []
+    for _ in range(_TIMES):
+        narrow.append(_seconds(lambda: PackedLinear.forward(layer, rows)))
+        wide.append(_seconds(lambda: layer(rows)))
+    _narrow(layer)
+    return median(narrow) >= _LEAST_GAIN * median(wide)
+
+
+def _seconds(run: Any) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def _widen(layer: PackedLinear) -> None:
+    layer.wide_weight = pack_weight(layer.weight.data.to_dense().float())
+    layer.wide_bias = None if layer.bias is None else layer.bias.data.float()
+    layer.__class__ = WideLinear
+
+
+def _narrow(layer: PackedLinear) -> None:
+    if type(layer) is WideLinear:
+        del layer.wide_weight, layer.wide_bias
+        layer.__class__ = PackedLinear  # type: ignore[assignment]
