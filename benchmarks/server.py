@@ -4,8 +4,8 @@
 
 32 connections stream at once. Unpaced, the server on one processor and the client on another, it
 shows how many tokens a second the server can move. Paced, each step of the engine taking some
-milliseconds, the times through the server stand beside those of the engine alone: the difference is
-what the server adds.
+milliseconds, and the requests coming one after another, the times through the server stand beside
+those of the engine alone: the difference is what the server adds.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from rich.table import Table
 from mooring.bench.engine_target import EngineTarget, Restarts
 from mooring.bench.figures import Figures
 from mooring.bench.measuring import measure
-from mooring.bench.target import Target
+from mooring.bench.target import Answer, Ask, Target
 from mooring.bench.work import Scenario, Work
 from mooring.engines.contract import Engine, EngineObserver
 from mooring.engines.description import EngineDescription
@@ -39,6 +40,9 @@ from mooring.service.text_service import TextService
 from mooring.settings import EngineSettings, ServerSettings, ServiceLimits
 
 CONNECTIONS, PROMPT_TOKENS, OUTPUT_TOKENS = 32, 64, 256
+VOCABULARY_SIZE = 1000
+# In steps, no whole number: requests come at every moment of a step.
+SPACING = 1.23
 SERVER_PROCESSOR, CLIENT_PROCESSOR = 0, 1
 
 
@@ -89,7 +93,7 @@ def echo(step: float, observer: EngineObserver) -> Engine:
     """Return an echo engine in a child process, each step taking `step` seconds."""
     settings = EngineSettings(name="echo", max_running=CONNECTIONS)
     return ProcessEngine(
-        EngineDescription("", 4096, 1000, settings, seconds_per_token=step), observer
+        EngineDescription("", 4096, VOCABULARY_SIZE, settings, seconds_per_token=step), observer
     )
 
 
@@ -98,13 +102,62 @@ def measured(folder: Path, step: float, runs: int) -> dict[str, Figures]:
     os.sched_setaffinity(0, {CLIENT_PROCESSOR})
     scenario = Scenario("streams", (Work(PROMPT_TOKENS, OUTPUT_TOKENS),) * CONNECTIONS)
     command = [sys.executable, "-m", "benchmarks.server", "--serve", folder, "{port}"]
-    found = {}
+    found, words = {}, words_of(folder)
     for pace in (0.0, step):
         served = ServedTarget("server", [*command, pace])
         targets: list[Target] = [EngineTarget("engine", partial(_engine, pace)), served]
-        for result in measure(targets, [scenario], runs=runs).measured:
+        spacing = SPACING * pace
+        arranged = [Arranged(target, words, spacing) for target in targets]
+        for result in measure(arranged, [scenario], runs=runs).measured:
             found[f"{result.target}, {'paced' if pace else 'unpaced'}"] = result.figures["streams"]
     return found
+
+
+class Arranged:
+    """A target that is asked so that the times of two targets can be compared.
+
+    Prompts, and so their echoes, are made of `words`: tokens that are text by themselves. Parts of
+    characters would wait for the rest of them, which is no time of the server's. Requests come
+    `spacing` seconds apart: of those sent at once, most would wait for the engine's second step.
+    """
+
+    def __init__(self, target: Target, words: Sequence[int], spacing: float) -> None:
+        self.name = target.name
+        self._target = target
+        self._words = words
+        self._spacing = spacing
+
+    def open(self) -> dict[str, str]:
+        """Open the target."""
+        return self._target.open()
+
+    def answer(self, asks: Sequence[Ask]) -> list[Answer]:
+        """Ask for the same lengths in words, one after another."""
+        words, count = self._words, len(self._words)
+        arranged = [
+            Ask(
+                tuple(words[id % count] for id in ask.prompt),
+                ask.output_tokens,
+                after=number * self._spacing,
+            )
+            for number, ask in enumerate(asks)
+        ]
+        return self._target.answer(arranged)
+
+    def processes(self) -> list[int]:
+        """Return the target's processes."""
+        return self._target.processes()
+
+    def close(self) -> None:
+        """Close the target."""
+        self._target.close()
+
+
+def words_of(folder: Path) -> list[int]:
+    """Return the token ids of a packaged model that decode to plain text by themselves."""
+    tokenizer = TransformersTokenizer(open_folder(folder).snapshot)
+    texts = {id: tokenizer.decode([id]) for id in range(VOCABULARY_SIZE)}
+    return [id for id, text in texts.items() if text.isascii() and text.strip()]
 
 
 def _engine(pace: float, restarts: Restarts) -> Engine:

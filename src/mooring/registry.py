@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from mooring.errors import (
@@ -75,6 +76,39 @@ def _make_tables(uri: str) -> None:
     with registry_failure("open its database"), lock:
         MlflowClient(uri, uri).search_registered_models(max_results=1)
         MlflowClient(uri, uri).search_experiments(max_results=1)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedModel:
+    """A logged model, with the experiment and the store that it belongs to."""
+
+    tracking_uri: str
+    experiment_id: str
+    model_id: str
+
+
+def find_logged_model(
+    uri: str, name: str, version: str | None, tracking_uri: str | None
+) -> LoggedModel:
+    """Return the logged model behind `uri`, which stands for this version of a registered model.
+
+    Raises `InvalidInput` where there is none: for folders and artifacts of runs.
+    """
+    import mlflow
+
+    with registry_failure(f"find the logged model of {uri}"), using_tracking_uri(tracking_uri):
+        client = mlflow.MlflowClient()
+        source = uri
+        if uri.startswith("models:/") and version is not None:
+            source = client.get_model_version(name, version).source or ""
+        model_id = source.removeprefix("models:/")
+        if not model_id.startswith("m-"):
+            raise InvalidInput(
+                "MLflow traces belong to a logged model, and there is none behind "
+                f"{uri[:200]}. Serve models:/NAME/VERSION, or leave --trace-sample-rate out."
+            )
+        experiment_id = client.get_logged_model(model_id).experiment_id
+        return LoggedModel(mlflow.get_tracking_uri(), experiment_id, model_id)
 
 
 @contextmanager

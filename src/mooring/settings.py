@@ -136,6 +136,23 @@ class AccessSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    """What others are told of requests.
+
+    `otlp_spans` and `otlp_metrics` go over OTLP/HTTP to `otlp_endpoint`, or where the standard
+    variables say if it is None. Of all requests, the share `trace_sample_rate` (0 to 1) becomes
+    traces of the logged model in MLflow. Prompts and answers are part of a trace only with
+    `trace_content`.
+    """
+
+    otlp_spans: bool = False
+    otlp_metrics: bool = False
+    otlp_endpoint: str | None = None
+    trace_sample_rate: float = 0.0
+    trace_content: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSettings:
     """Where and how `mooring serve` listens: with TLS where a certificate and its key are given.
 
@@ -153,6 +170,7 @@ class ServerSettings:
     limits: ServiceLimits = field(default_factory=ServiceLimits)
     server: ServerLimits = field(default_factory=ServerLimits)
     access: AccessSettings = field(default_factory=AccessSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
 
     @property
     def on_loopback(self) -> bool:

@@ -12,7 +12,10 @@ from tests.docs.blocks import PAGES, ROOT, blocks_of, commands_of, session_of
 from tests.docs.comparing import difference
 from tests.docs.page import LANGUAGES, SHOWN_ONLY
 
-RUN = {"README.md", "getting-started.md", "packaging.md", "production.md", "serving.md"}
+RUN = {
+    "README.md", "getting-started.md", "observability.md", "packaging.md", "production.md",
+    "serving.md",
+}  # fmt: skip
 PICTURE = ROOT / "docs" / "images" / "demo.svg"
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

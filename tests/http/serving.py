@@ -14,6 +14,7 @@ from openai import AsyncOpenAI, OpenAI
 
 from mooring.engines.echo import EchoSettings
 from mooring.http.server import ModelServer, bind
+from mooring.observe.observers import Observers
 from mooring.service.host import ModelHost, ModelIdentity
 from mooring.service.text_service import TextService
 from mooring.settings import ServerLimits, ServerSettings
@@ -78,9 +79,9 @@ class Running:
         wait_until(lambda: self.service.activity.sequences == 0)
 
 
-def wait_until(done: Callable[[], bool]) -> None:
+def wait_until(done: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait for something that is about to happen."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.005)
@@ -90,13 +91,14 @@ def wait_until(done: Callable[[], bool]) -> None:
 def running_server(
     engine: EchoSettings | None = None,
     settings: ServerSettings | None = None,
+    observe: Callable[[ModelHost], Observers] | None = None,
     **service: Any,
 ) -> Iterator[Running]:
     """Yield a server that is ready; it is stopped, and must be idle, at the end."""
     settings = settings or ServerSettings(port=0, server=ServerLimits(drain_seconds=PATIENCE))
     with echo_service(engine, limits=settings.limits, **service) as loaded:
         host = ModelHost(IDENTITY)
-        server = ModelServer(host, settings)
+        server = ModelServer(host, settings, observe(host) if observe else None)
         announced: list[tuple[str, str]] = []
         listener = bind("127.0.0.1", 0)
         live = server.live(

@@ -11,6 +11,7 @@ class Scrape:
     """Every sample of one scrape, by name."""
 
     samples: Mapping[str, list[tuple[dict[str, str], float]]]
+    families: frozenset[str]
 
     @property
     def names(self) -> set[str]:
@@ -37,7 +38,9 @@ class Scrape:
 def read_metrics(text: str) -> Scrape:
     """Return what a scrape says."""
     samples: dict[str, list[tuple[dict[str, str], float]]] = {}
+    families = set()
     for family in text_string_to_metric_families(text):
+        families.add(family.name + "_total" * (family.type == "counter"))
         for sample in family.samples:
             samples.setdefault(sample.name, []).append((sample.labels, sample.value))
-    return Scrape(samples)
+    return Scrape(samples, frozenset(families))

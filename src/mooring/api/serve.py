@@ -3,11 +3,13 @@
 from contextlib import ExitStack
 
 from mooring.api.load import plan_of
+from mooring.api.observing import observers_of
 from mooring.api.watching import Silent, Watcher
 from mooring.http.server import run_server
 from mooring.loading.bundle import open_bundle
 from mooring.loading.start import identity_of, start_service
 from mooring.packaging.plan import require_fit
+from mooring.registry import LoggedModel, find_logged_model
 from mooring.service.host import ModelHost
 from mooring.service.text_service import TextService
 from mooring.settings import ServerSettings
@@ -40,8 +42,12 @@ def serve(
         )
     identity = identity_of(bundle, settings.served_model_names)
     host = ModelHost(identity)
+    logged: LoggedModel | None = None
+    if settings.telemetry.trace_sample_rate > 0:
+        logged = find_logged_model(uri, bundle.name, bundle.version, tracking_uri)
 
     with ExitStack() as stack:
+        observers = observers_of(host, settings.telemetry, logged, stack)
 
         def load() -> TextService:
             running = start_service(bundle, settings.engine, settings.limits, observer=host)
@@ -52,4 +58,4 @@ def serve(
             ready = host.state == "ready"
             watcher.note(f"Ready: {identity.label} at {url}" if ready else f"Loading, at {url}")
 
-        return run_server(host, settings, load=load, announce=announce)
+        return run_server(host, settings, load=load, announce=announce, observers=observers)

@@ -55,13 +55,15 @@ class EngineTarget:
         }
 
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
-        """Submit everything at once and wait for the last end."""
+        """Submit everything, each at its time, and wait for the last end."""
         assert self._engine is not None, "open comes first"
         arrivals: list[list[float]] = [[] for _ in asks]
         ids: list[list[int]] = [[] for _ in asks]
         ended: Queue[Event] = Queue()
-        asked = []
+        asked: list[float] = []
+        began = time.perf_counter()
         for index, ask in enumerate(asks):
+            time.sleep(max(0.0, began + ask.after - time.perf_counter()))
             asked.append(time.perf_counter())
             sampling = SamplingParams(max_tokens=ask.output_tokens, temperature=0, ignore_eos=True)
             request = GenerationRequest(f"bench-{next(self._ids)}", ask.prompt, sampling)

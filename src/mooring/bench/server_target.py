@@ -183,6 +183,7 @@ class ServerTarget:
 
     async def _one(self, ask: Ask) -> Answer:
         assert self._client is not None
+        await asyncio.sleep(ask.after)
         body = {
             "model": self._model,
             "prompt": list(ask.prompt) if self._takes_ids else self._text_of(ask.prompt),

@@ -7,10 +7,14 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request: the token ids of its prompt, and how many more are wanted."""
+    """One request: the token ids of its prompt, and how many more are wanted.
+
+    It is sent `after` so many seconds; those of one call come in order.
+    """
 
     prompt: tuple[int, ...]
     output_tokens: int
+    after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Target(Protocol):
         """Load or connect, and return what is worth knowing about it, as shown to people."""
 
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
-        """Send everything at once and wait for the last end; raise `MooringError` if one fails."""
+        """Send everything, each at its time, and wait for all ends; raise `MooringError`."""
 
     def processes(self) -> list[int]:
         """Return the process ids whose memory is this target's; none where unknown."""

@@ -1,11 +1,12 @@
 """`mooring serve`: the OpenAI API and MLflow's scoring protocol on one port."""
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import typer
 
-from mooring.cli import upstream
+from mooring.cli import telemetry, upstream
 from mooring.cli.config import Config
 from mooring.cli.limits import server_limits, service_limits, with_limits
 from mooring.cli.options import Conversion, Device, Dtype, TrackingUri, Uri, byte_count
@@ -85,6 +86,10 @@ def serve(
         list[str] | None,
         typer.Option(help="A site whose pages may use the server; may be repeated."),
     ] = None,
+    otlp_endpoint: telemetry.OtlpEndpoint = None,
+    trace_sample_rate: telemetry.TraceSampleRate = 0.0,
+    trace_content: telemetry.TraceContent = False,
+    open_metrics: telemetry.OpenMetrics = False,
     json: Annotated[
         bool, typer.Option("--json", help="Write start-up lines as JSON on stderr.")
     ] = False,
@@ -136,6 +141,10 @@ def serve(
             api_keys_file,
             tuple(allowed_host or ()),
             tuple(cors_origin or ()),
+            open_metrics,
+        ),
+        telemetry=telemetry.telemetry_settings(
+            otlp_endpoint, trace_sample_rate, trace_content, os.environ
         ),
     )
     code = serve_model(uri, settings, tracking_uri=tracking_uri, watcher=plain_notes(as_json=json))

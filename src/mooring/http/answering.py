@@ -57,11 +57,12 @@ async def complete(
 
     A client that leaves before the end has used all that was reserved for it.
     """
-    prepared = await _prepare(service, call)
+    prepared = await _prepare(service, call, record)
     reservation = caller.reserve(_most_tokens(prepared))
     try:
         completions = await service.complete_all(prepared, record)
         answered = Answered(completions, _prompt_tokens(prepared))
+        _keep(answered, record)
     except MooringError:
         reservation.settle(0)
         raise
@@ -71,7 +72,7 @@ async def complete(
 
 async def begin(service: TextService, call: Call, caller: Caller, record: RequestRecord) -> Begun:
     """Check every prompt, then generate until there is a first piece, or raise why not."""
-    prepared = await _prepare(service, call)
+    prepared = await _prepare(service, call, record)
     reservation = caller.reserve(_most_tokens(prepared))
     try:
         pieces = service.start_all(prepared, record)
@@ -94,5 +95,15 @@ def _most_tokens(prepared: Sequence[PreparedRequest]) -> int:
     return _prompt_tokens(prepared) + answers
 
 
-async def _prepare(service: TextService, call: Call) -> list[PreparedRequest]:
+def _keep(answered: Answered, record: RequestRecord) -> None:
+    if record.content is not None:
+        for index, completion in enumerate(chain(*answered.completions)):
+            record.content.add(index, completion.text)
+
+
+async def _prepare(
+    service: TextService, call: Call, record: RequestRecord
+) -> list[PreparedRequest]:
+    if record.content is not None:
+        record.content.ask(call.prompts)
     return await service.prepare_all(call.requests(service.sampling(call.parameters)))

@@ -59,7 +59,12 @@ def create_app(
         Route(METRICS, probes.metrics, methods=["GET"]),
     ]
     middleware = [
-        Middleware(Identification, label=host.identity.label, meters=observers.metrics),
+        Middleware(
+            Identification,
+            label=host.identity.label,
+            meters=observers.metrics,
+            keeps_content=observers.keeps_content,
+        ),
         Middleware(Told, observer=observers, paths=frozenset(route.path for route in routes)),
         Middleware(UnexpectedErrors),
         *_access(settings),

@@ -7,6 +7,7 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mooring.observe.content import Content
 from mooring.observe.record import Meters, RequestRecord
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -23,9 +24,12 @@ def record_of(scope: Scope) -> RequestRecord:
 class Identification:
     """Adds `x-request-id`, `x-mooring-model` and `nosniff` to answers, the record to the scope."""
 
-    def __init__(self, app: ASGIApp, label: str, meters: Meters) -> None:
+    def __init__(
+        self, app: ASGIApp, label: str, meters: Meters, *, keeps_content: bool = False
+    ) -> None:
         self._app = app
         self._meters = meters
+        self._keeps_content = keeps_content
         self._label = quote(label, safe="/@:._- +")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,6 +44,7 @@ class Identification:
             path=scope["path"],
             model=self._label,
             trace_headers={name: headers[name] for name in _TRACE_HEADERS if name in headers},
+            content=Content() if self._keeps_content else None,
             meters=self._meters,
         )
         scope[_RECORD] = record

@@ -109,6 +109,8 @@ class EventStream(StreamingResponse):
     def _chunks(self, piece: TextDelta | TextEnd) -> list[dict[str, Any]]:
         format, head = self._plan.format, self._plan.head
         if isinstance(piece, TextDelta):
+            if self._record.content is not None:
+                self._record.content.add(piece.index, piece.text)
             return format.delta(head, piece.index, piece.text)
         return format.end(head, piece.index, piece.reason)
 

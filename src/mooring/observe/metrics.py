@@ -1,8 +1,9 @@
 """The metrics of one server, under vLLM's names with the prefix `mooring_`."""
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from mooring.observe import buckets
@@ -11,6 +12,8 @@ from mooring.observe.gauges import LevelCollector
 from mooring.observe.levels import Levels, Served
 from mooring.observe.record import Meter, RequestRecord
 from mooring.observe.sequence_metrics import SequenceMetrics
+
+Destination = Literal["otlp", "mlflow"]
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -25,7 +28,9 @@ class Metrics:
     """
 
     def __init__(self, served: Served, read: Callable[[], Levels]) -> None:
+        self.served = served
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
         self._model = served.labels
         families = Families(self._registry)
         self._sequences = SequenceMetrics(families, self._model)
@@ -49,6 +54,12 @@ class Metrics:
             buckets.LAG_SECONDS,
         )  # fmt: skip
 
+        self._dropped = families.counter(
+            "traces_dropped", "Traces that could not be delivered, by where to.", ("destination",)
+        )
+        for destination in get_args(Destination):
+            self._dropped.labels(destination)
+
     def of(self, key: str | None) -> Meter:
         """Return the meter for the key of that name, None for no key."""
         return self._sequences.of(key)
@@ -68,6 +79,11 @@ class Metrics:
     def loop_lagged(self, seconds: float) -> None:
         """Note how late the event loop was."""
         self._lag.observe(seconds)
+
+    def drops_to(self, destination: Destination) -> Callable[[int], None]:
+        """Return what counts traces that `destination` did not get; for any thread."""
+        counter = self._dropped.labels(destination)
+        return lambda count: counter.inc(count)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

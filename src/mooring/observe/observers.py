@@ -10,10 +10,14 @@ from mooring.observe.record import RequestObserver, RequestRecord
 
 @dataclass(frozen=True, slots=True)
 class Observers:
-    """The metrics of a server, and others who hear of its requests too."""
+    """The metrics of a server, and others who hear of its requests too.
+
+    With `keeps_content` they also learn what was asked and answered.
+    """
 
     metrics: Metrics
     others: Sequence[RequestObserver] = ()
+    keeps_content: bool = False
 
     def answered(self, record: RequestRecord) -> None:
         """Tell them all of a request that is over."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
 from mooring.generation import SamplingParams
+from mooring.observe.content import Content
 
 End = Literal["stop", "length", "abort", "error"]
 ENDS: tuple[End, ...] = get_args(End)
@@ -140,6 +141,7 @@ class RequestRecord:
 
     `route` is the path as the server declares it, "" where there is none; `error` the code of what
     the client was told when it failed; `trace_headers` say which trace it belongs to.
+    `content` is there only where the operator wants it kept.
     """
 
     request_id: str = ""
@@ -155,6 +157,7 @@ class RequestRecord:
     client_left: bool = False
     sequences: list[SequenceRecord] = field(default_factory=list)
     trace_headers: dict[str, str] = field(default_factory=dict)
+    content: Content | None = None
     meters: Meters = field(default_factory=NoMeters, repr=False)
     began: float = field(default_factory=time.monotonic)
     began_at: float = field(default_factory=time.time)

@@ -260,6 +260,11 @@ def test_a_model_killed_in_load_and_in_decode_gives_the_same_tokens(
     disturbed = ask_both(at_token(15))
     assert [answer.end for answer in disturbed] == [Finished("length")] * 2
     assert [answer.tokens for answer in disturbed] == undisturbed
+    used: list[float] = []
+    ask(
+        engine, PROMPT, max_tokens=9, on_token=lambda _: used.append(engine.load().cache.used)
+    ).wait()
+    assert 0 < max(used) <= 1
     engine.close()
 
 

@@ -339,10 +339,21 @@ def test_refuses_what_can_never_fit_the_cache_and_makes_wait_what_cannot_now(
     with pytest.raises(InvalidParameter, match="`max_tokens` must be <= 10 after this prompt"):
         ask(small, [5] * 30, max_tokens=11)
     prompts = [[number] * (5 + number) for number in range(5, 15)]
-    answers = [ask(small, prompt, max_tokens=15, ignore_eos=True) for prompt in prompts]
+    used: list[float] = []
+    answers = [
+        ask(
+            small,
+            prompt,
+            max_tokens=15,
+            ignore_eos=True,
+            on_token=lambda _: used.append(small.load().cache.used),
+        )
+        for prompt in prompts
+    ]
     assert [answer.wait().tokens for answer in answers] == [
         greedy(engine, prompt, 15) for prompt in prompts
     ]
+    assert 0.25 < max(used) <= 1
     small.close()
 
 
