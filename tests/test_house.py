@@ -52,7 +52,18 @@ ONLY_FILE = {
     ("bench", "engines"): {"mooring.engines.contract"},
 }
 
-HEAVY = {"torch", "mlflow", "transformers", "pandas", "fastapi", "starlette", "uvicorn", "openai"}
+HEAVY = {
+    "torch",
+    "mlflow",
+    "transformers",
+    "pandas",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "openai",
+    "prometheus_client",
+    "opentelemetry",
+}
 
 
 def modules() -> list[Path]:

@@ -54,6 +54,7 @@ def test_one_connection_too_many_is_refused_at_once() -> None:
             head, _, body = everything(refused).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 2" in head
+        assert b"x-mooring-model: demo/3@0123456789ab" in head
         assert json.loads(body)["error"]["code"] == "server_busy"
         assert json.loads(body)["error_code"] == "TEMPORARILY_UNAVAILABLE"
         assert b"x-request-id: " in head

@@ -34,30 +34,38 @@ def _answer(status: str, message: str, kinds: tuple[str, str, str], *headers: st
     return f"{head}\r\n\r\n{body}".encode()
 
 
-def _full() -> bytes:
+def _full(label: str) -> bytes:
     return _answer(
         "503 Service Unavailable",
         "The server has as many connections as it may. Try again in 2 s.",
         ("server_error", "server_busy", "TEMPORARILY_UNAVAILABLE"),
         "retry-after: 2",
+        f"x-mooring-model: {label}",
     )
 
 
-def _not_http() -> bytes:
+def _not_http(label: str) -> bytes:
     return _answer(
         "400 Bad Request",
         "This is not HTTP as the server reads it: request line and headers must be well formed and "
         "within the limit of their size.",
         ("invalid_request_error", "invalid_http", "BAD_REQUEST"),
+        f"x-mooring-model: {label}",
     )
 
 
 class BoundedConnection(H11Protocol):
-    """uvicorn's connection, with the limits that it does not have."""
+    """uvicorn's connection, with the limits that it does not have.
 
-    def __init__(self, *, limits: ServerLimits, app_state: dict[str, Any], **rest: Any) -> None:
+    `label` names the model, also where no request was read.
+    """
+
+    def __init__(
+        self, *, limits: ServerLimits, label: str, app_state: dict[str, Any], **rest: Any
+    ) -> None:
         super().__init__(app_state={**app_state, ABORT: self._abort}, **rest)
         self._limits = limits
+        self._label = label
         self._head_timer = _Timer()
         self._reader_timer = _Timer()
 
@@ -65,7 +73,7 @@ class BoundedConnection(H11Protocol):
         """Take a connection, or refuse it where there are too many."""
         super().connection_made(transport)
         if len(self.connections) > self._limits.max_connections:
-            transport.write(_full())
+            transport.write(_full(self._label))
             transport.close()
             return
         self._time_the_head()
@@ -79,7 +87,7 @@ class BoundedConnection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP in the words of every other answer."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self.transport.write(_not_http())
+            self.transport.write(_not_http(self._label))
         self.transport.close()
 
     def pause_writing(self) -> None:

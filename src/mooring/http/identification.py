@@ -21,6 +21,11 @@ def record_of(scope: Scope) -> RequestRecord:
     return record
 
 
+def header_of(label: str) -> str:
+    """Return a model's label as it stands in the header `x-mooring-model`."""
+    return quote(label, safe="/@:._- +")
+
+
 class Identification:
     """Adds `x-request-id`, `x-mooring-model` and `nosniff` to answers, the record to the scope."""
 
@@ -30,7 +35,7 @@ class Identification:
         self._app = app
         self._meters = meters
         self._keeps_content = keeps_content
-        self._label = quote(label, safe="/@:._- +")
+        self._label = header_of(label)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one request."""

@@ -18,6 +18,7 @@ import uvicorn
 from mooring.errors import InvalidInput, MooringError
 from mooring.http.app import create_app, metrics_of
 from mooring.http.connection import BoundedConnection
+from mooring.http.identification import header_of
 from mooring.observe.logs import configure_logging
 from mooring.observe.loop_lag import watch_lag
 from mooring.observe.observers import Observers
@@ -112,10 +113,12 @@ class ModelServer(uvicorn.Server):
         self, host: ModelHost, settings: ServerSettings, observers: Observers | None = None
     ) -> None:
         observers = observers or Observers(metrics_of(host))
+        label = header_of(host.identity.label)
+        connection = partial(BoundedConnection, limits=settings.server, label=label)
         super().__init__(
             uvicorn.Config(
                 create_app(host, settings, observers),
-                http=cast(Any, partial(BoundedConnection, limits=settings.server)),
+                http=cast(Any, connection),
                 h11_max_incomplete_event_size=settings.server.max_header_bytes,
                 ssl_certfile=settings.tls_cert,
                 ssl_keyfile=settings.tls_key,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mooring.generation import Conversation, Instruction, PromptInput, RawText, TokenIds
+from mooring.generation import Conversation, Instruction, Message, PromptInput, RawText, TokenIds
 
 
 class Content:
@@ -37,11 +37,23 @@ class Content:
 def _messages(prompt: PromptInput) -> list[dict[str, Any]]:
     match prompt:
         case Conversation(messages):
-            return [_message(one.role, one.content) for one in messages]
+            return [_turn(message) for message in messages]
         case Instruction(text) | RawText(text):
             return [_message("user", text)]
         case TokenIds(ids):
             return [_message("user", " ".join(map(str, ids)))]
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    if message.role == "tool":
+        result = {"type": "tool_call_response", "response": message.content}
+        return {"role": "tool", "parts": [result | {"id": message.tool_call_id}]}
+    turn = _message(message.role, message.content)
+    turn["parts"] += [
+        {"type": "tool_call", "id": call.id, "name": call.name, "arguments": call.arguments}
+        for call in message.tool_calls
+    ]
+    return turn
 
 
 def _message(role: str, text: str) -> dict[str, Any]:
