@@ -2,9 +2,8 @@
 
 import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from zipfile import ZipFile
 
 import httpx
@@ -23,8 +22,9 @@ from mooring.loading.tokenizer import TransformersTokenizer
 from mooring.packaging.conversion import Converter
 from mooring.settings import EngineSettings
 from tests.conftest import Store
+from tests.doors.answers import ANSWERS, FIRST
 from tests.engines.driving import ask
-from tests.models import tiny_llama, tiny_mpt
+from tests.models import tiny_llama, tiny_mpt, tiny_remote_code
 from tests.processes import BIN, free_port, server
 
 DATA = Path(__file__).parent.parent / "data"
@@ -33,38 +33,33 @@ FAMILIES = {"llama": tiny_llama, "mpt": tiny_mpt}
 
 
 def package(
-    family: str, store: Store, folder: Path, patch: pytest.MonkeyPatch, **how: Any
+    family: str, store: Store, folder: Path, *, converted: str | None = None
 ) -> PackagedModel:
     """Package a tiny model with its conversion from `tests/data`, all but the converter real."""
 
     def export(self: Converter, snapshot: Path, target: Path, **_: object) -> dict[str, str]:
-        with ZipFile(DATA / f"{how.get('as_', family)}_openvino.zip") as archive:
+        with ZipFile(DATA / f"{converted or family}_openvino.zip") as archive:
             archive.extractall(target)
         return {"optimum-intel": "2.2.0"}
 
-    patch.setattr(Converter, "export", export)
-    patch.setattr(converting, "converter_packages", lambda _: folder)
-    patch.setattr(converting, "WORK_FOLDER", folder / "work")
-    return mooring.package(
-        mooring.ModelSpec(source=str(FAMILIES[family](folder / family)), prompt="plain"),
-        name=f"{family}-converted",
-        experiment=store.experiment,
-        tracking_uri=store.tracking_uri,
-        options=PackageOptions(optimize=("openvino:fp16",)),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Converter, "export", export)
+        patch.setattr(converting, "converter_packages", lambda _: folder)
+        patch.setattr(converting, "WORK_FOLDER", folder / "work")
+        packaged = mooring.package(
+            mooring.ModelSpec(source=str(FAMILIES[family](folder / family)), prompt="plain"),
+            name=f"{family}-converted",
+            experiment=store.experiment,
+            tracking_uri=store.tracking_uri,
+            options=PackageOptions(optimize=("openvino:fp16",)),
+        )
+    assert list((folder / "work").iterdir()) == []
+    return packaged
 
 
 @pytest.fixture(scope="module")
-def patch() -> Iterator[pytest.MonkeyPatch]:
-    with pytest.MonkeyPatch.context() as patching:
-        yield patching
-
-
-@pytest.fixture(scope="module")
-def llama(
-    store: Store, tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch
-) -> PackagedModel:
-    return package("llama", store, tmp_path_factory.mktemp("llama"), patch)
+def llama(store: Store, tmp_path_factory: pytest.TempPathFactory) -> PackagedModel:
+    return package("llama", store, tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +105,6 @@ def test_the_artifact_holds_it_and_says_so(bundle: Bundle) -> None:
     card = (bundle.folder / "README.md").read_text()
     assert "| conversions | openvino:fp16 |" in card
     assert mlflow.models.Model.load(str(bundle.folder)).model_size_bytes == bundle.manifest.size
-
-
-def test_nothing_is_left_of_the_work(llama: PackagedModel) -> None:
-    assert list(converting.WORK_FOLDER.iterdir()) == []
 
 
 def test_tokens_are_those_of_transformers(bundle: Bundle, expected: list[list[int]]) -> None:
@@ -184,10 +175,8 @@ def test_verify_info_and_predict_know_it(llama: PackagedModel, bundle: Bundle) -
     assert len(json.loads(answer)["candidates"]) == 1
 
 
-def test_a_model_whose_paged_attention_is_wrong_runs_alone(
-    store: Store, tmp_path: Path, patch: pytest.MonkeyPatch
-) -> None:
-    bundle = open_bundle(package("mpt", store, tmp_path, patch).uri)
+def test_a_model_whose_paged_attention_is_wrong_runs_alone(store: Store, tmp_path: Path) -> None:
+    bundle = open_bundle(package("mpt", store, tmp_path).uri)
     assert not bundle.manifest.conversions[0].paged
     engine, capabilities = start_engine(bundle, EngineSettings("openvino", dtype="float32"))
     try:
@@ -198,20 +187,16 @@ def test_a_model_whose_paged_attention_is_wrong_runs_alone(
     assert capabilities.max_running == 1
 
 
-def test_a_conversion_with_other_tokens_is_refused(
-    store: Store, tmp_path: Path, patch: pytest.MonkeyPatch
-) -> None:
+def test_a_conversion_with_other_tokens_is_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(
         ConversionFailed, match=r"must give this model's golden tokens\. Given: \d+"
     ):
-        package("llama", store, tmp_path, patch, as_="mpt")
+        package("llama", store, tmp_path, converted="mpt")
     assert list((tmp_path / "work").iterdir()) == []
 
 
-def test_a_damaged_conversion_is_not_loaded(
-    store: Store, tmp_path: Path, patch: pytest.MonkeyPatch
-) -> None:
-    bundle = open_bundle(package("llama", store, tmp_path, patch).uri)
+def test_a_damaged_conversion_is_not_loaded(store: Store, tmp_path: Path) -> None:
+    bundle = open_bundle(package("llama", store, tmp_path).uri)
     weights = bundle.converted(bundle.manifest.conversions[0]) / "openvino_model.bin"
     changed = bytearray(weights.read_bytes())
     changed[100] ^= 1
@@ -226,4 +211,35 @@ def test_without_the_library_nothing_is_converted(
 ) -> None:
     monkeypatch.setattr(converting, "has_openvino", lambda: False)
     with pytest.raises(MissingDependency, match="needs openvino-genai"):
-        package("llama", store, tmp_path, monkeypatch)
+        package("llama", store, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_demo_model_converted_for_real_gives_its_answers(store: Store, tmp_path: Path) -> None:
+    packaged = mooring.package(
+        mooring.ModelSpec(source="demo"),
+        name="demo-converted",
+        experiment=store.experiment,
+        tracking_uri=store.tracking_uri,
+        options=PackageOptions(smoke_test=True, optimize=("openvino:int8", "openvino:int4")),
+    )
+    int8, int4 = open_bundle(packaged.uri).manifest.conversions
+    assert (int8.paged, int4.paged) == (False, False)
+    assert int4.size < int8.size
+    with mooring.load(packaged.uri, engine=EngineSettings("openvino")) as model:
+        assert model.predict([FIRST], {"temperature": 0}) == [ANSWERS[FIRST]]
+
+
+@pytest.mark.slow
+def test_a_model_that_the_converter_does_not_know_is_refused(store: Store, tmp_path: Path) -> None:
+    source = tiny_remote_code(tmp_path / "harbor")
+    spec = mooring.ModelSpec(source=str(source), prompt="plain", trust_remote_code=True)
+    with pytest.raises(ConversionFailed, match="In its export the converter said: "):
+        mooring.package(
+            spec,
+            name="harbor-converted",
+            experiment=store.experiment,
+            tracking_uri=store.tracking_uri,
+            options=PackageOptions(optimize=("openvino:int8",)),
+        )
+    assert list(converting.WORK_FOLDER.iterdir()) == []
