@@ -3,12 +3,12 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from zipfile import ZipFile
 
 import httpx
 import pytest
@@ -18,7 +18,7 @@ from mooring.loading.bundle import open_bundle
 from mooring.settings import EngineSettings
 from tests import models
 from tests.conftest import Store
-from tests.engines.conftest import DATA
+from tests.doors.test_openvino import package
 from tests.engines.upstream.servers import STAND_IN
 from tests.processes import BIN, free_port, server
 
@@ -26,26 +26,26 @@ BARE = Path(__file__).parent.parent / "bare"
 PROMPT = "The ship"
 ASKED = {"temperature": 0, "max_tokens": 24, "ignore_eos": True}
 
-# Serves a model whose conversion is not in the artifact.
-CONVERTED_ELSEWHERE = """
-import sys
-from functools import partial
-from mooring.api.serve import serve
-from mooring.loading import start
-from mooring.settings import EngineSettings, ServerSettings
-_, converted, folder, port = sys.argv
-start.EngineDescription = partial(start.EngineDescription, converted=converted)
-engine = EngineSettings("openvino", dtype="float32")
-sys.exit(serve(folder, ServerSettings(port=int(port), engine=engine)))
-"""
-
 
 @pytest.fixture(scope="module")
 def llama(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the artifact of a tiny Llama."""
-    source = models.tiny_llama(tmp_path_factory.mktemp("source") / "llama")
-    packaged = store.package(str(source), "bare-llama")
+    """Return the artifact of a tiny Llama, its conversion within."""
+    return converted_llama(store, tmp_path_factory.mktemp("llama"))
+
+
+def converted_llama(store: Store, folder: Path) -> Path:
+    """Package a tiny Llama with its conversion; return its artifact."""
+    with pytest.MonkeyPatch.context() as patch:
+        packaged = package("llama", store, folder, patch)
     return open_bundle(packaged.uri, tracking_uri=store.tracking_uri).folder
+
+
+def expected_text(artifact: Path) -> str:
+    """Return what the transformers engine answers."""
+    settings = EngineSettings("transformers", dtype="float32")
+    with mooring.load(str(artifact), engine=settings) as model:
+        [text] = model.predict(PROMPT, ASKED)
+    return text
 
 
 def bare(**more: str) -> dict[str, str]:
@@ -55,7 +55,7 @@ def bare(**more: str) -> dict[str, str]:
 
 
 def ask(address: str, values: Mapping[str, object]) -> str:
-    body = {"model": "bare-llama", "prompt": PROMPT, **values}
+    body = {"model": "llama-converted", "prompt": PROMPT, **values}
     response = httpx.post(f"{address}/v1/completions", json=body, timeout=60)
     assert response.status_code == 200, response.text
     text: str = response.json()["choices"][0]["text"]
@@ -63,13 +63,10 @@ def ask(address: str, values: Mapping[str, object]) -> str:
 
 
 def test_a_converted_model_is_served(llama: Path, tmp_path: Path) -> None:
-    with mooring.load(str(llama), engine=EngineSettings(dtype="float32")) as model:
-        [expected] = model.predict(PROMPT, ASKED)
-    with ZipFile(DATA / "llama_openvino.zip") as archive:
-        archive.extractall(tmp_path / "converted")
+    expected = expected_text(llama)
     (reports := tmp_path / "reports").mkdir()
     address = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-c", CONVERTED_ELSEWHERE, tmp_path / "converted", llama, port]
+    command = [BIN / "mooring", "serve", llama, "--dtype", "float32", "--port", port]
     environment = bare(BARE_REPORTS=str(reports))
     with server(command, f"{address}/ready", environment=environment) as process:
         assert ask(address, ASKED) == expected
@@ -127,7 +124,7 @@ def test_packaging_says_what_is_missing_before_it_fetches(llama: Path, tmp_path:
 
 
 def test_serving_says_what_is_missing(llama: Path) -> None:
-    code, out, shown = mooring_says(llama, "serve", "LLAMA", "--port", str(free_port()))
+    code, out, shown = mooring_says(llama, "serve", "LLAMA", "--engine", "transformers")
     assert code == 1
     assert "The transformers engine needs torch and transformers." in shown
     assert "pip install 'mooring[transformers]'" in shown
@@ -136,15 +133,9 @@ def test_serving_says_what_is_missing(llama: Path) -> None:
 
 def test_a_tokenizer_that_needs_transformers_says_so(llama: Path, tmp_path: Path) -> None:
     folder = tmp_path / "llama"
-    folder.mkdir()
-    for part in llama.iterdir():
-        (folder / part.name).symlink_to(part)
-    (folder / "artifacts").unlink()
-    (folder / "artifacts").mkdir()
-    (folder / "artifacts" / "snapshot").symlink_to(llama / "artifacts" / "snapshot")
-    manifest = json.loads((llama / "artifacts" / "manifest.json").read_text())
-    text = json.dumps(manifest | {"tokenizer": None})
-    (folder / "artifacts" / "manifest.json").write_text(text)
+    shutil.copytree(llama, folder)
+    file = folder / "artifacts" / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"tokenizer": None}))
     code, _, shown = mooring_says(folder, "predict", "LLAMA", "Hi")
     assert code == 1
     assert "This model's tokenizer needs transformers." in shown

@@ -6,21 +6,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from zipfile import ZipFile
 
 import pytest
 
-import mooring
-from mooring.loading.bundle import open_bundle
-from mooring.settings import EngineSettings
-from tests import models
 from tests.conftest import Store
-from tests.doors.test_bare import ASKED, CONVERTED_ELSEWHERE, PROMPT, ask
-from tests.engines.conftest import DATA
+from tests.doors.test_bare import ASKED, ask, converted_llama, expected_text
 from tests.processes import free_port, server
 
 ROOT = Path(__file__).parents[2]
-MOST_MEGABYTES = 1100
+MOST_MEGABYTES = 1300
 
 ABOUT = """
 import json, sys
@@ -75,18 +69,12 @@ def test_the_command_works(small: Path, arguments: list[str]) -> None:
 
 @pytest.mark.slow
 def test_it_serves_a_converted_model(small: Path, store: Store, tmp_path: Path) -> None:
-    source = models.tiny_llama(tmp_path / "llama")
-    packaged = store.package(str(source), "bare-llama")
-    artifact = open_bundle(packaged.uri, tracking_uri=store.tracking_uri).folder
-    with mooring.load(str(artifact), engine=EngineSettings(dtype="float32")) as model:
-        [expected] = model.predict(PROMPT, ASKED)
-    with ZipFile(DATA / "llama_openvino.zip") as archive:
-        archive.extractall(tmp_path / "converted")
+    artifact = converted_llama(store, tmp_path)
+    expected = expected_text(artifact)
     address = f"http://127.0.0.1:{(port := free_port())}"
     command = [
         "env", "-i", *(f"{name}={value}" for name, value in alone(small).items()),
-        small / "bin" / "python", "-c", CONVERTED_ELSEWHERE,
-        tmp_path / "converted", artifact, port,
+        small / "bin" / "mooring", "serve", artifact, "--dtype", "float32", "--port", port,
     ]  # fmt: skip
     with server(command, f"{address}/ready") as process:
         assert ask(address, ASKED) == expected
