@@ -35,8 +35,7 @@ def llama(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def converted_llama(store: Store, folder: Path) -> Path:
     """Package a tiny Llama with its conversion; return its artifact."""
-    with pytest.MonkeyPatch.context() as patch:
-        packaged = package("llama", store, folder, patch)
+    packaged = package("llama", store, folder)
     return open_bundle(packaged.uri, tracking_uri=store.tracking_uri).folder
 
 
