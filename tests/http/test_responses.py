@@ -201,6 +201,7 @@ def test_what_was_answered_goes_back_as_input(server: Running) -> None:
         ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "g"}}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "get_weather"}},
          "tool_choice"),
+        ({"tools": [{**TOOL, "strict": True}]}, "tools[0].strict"),
         ({"text": {"verbosity": "high"}}, "text.verbosity"),
         ({"text": {"format": {"type": "grammar"}}}, "text.format"),
         ({"max_output_tokens": 0}, "max_output_tokens"),

@@ -205,6 +205,8 @@ def test_the_template_gets_tools_calls_and_results() -> None:
          '"allowed_tools" is not supported'),
         ({"tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice",
          "must name one of `tools`. Given: 'g'"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]},
+         "tools[0].function.strict", 'or send `tool_choice` "required"'),
         ({"tool_choice": "required"}, "tool_choice", "The echo engine cannot keep answers"),
         ({"tool_choice": {"type": "function", "function": {"name": "get_weather"}}},
          "tool_choice", "The echo engine cannot keep answers"),

@@ -16,6 +16,7 @@ from mooring.http.errors import note_disconnect, report_error, report_http_error
 from mooring.http.identification import Identification
 from mooring.http.middleware import Told, UnexpectedErrors
 from mooring.http.openai import OpenAIRoutes
+from mooring.http.openapi import openapi_document
 from mooring.http.probes import ProbeRoutes
 from mooring.http.scoring import ScoringRoutes
 from mooring.observe.levels import Served
@@ -57,7 +58,9 @@ def create_app(
         Route("/ready", probes.ready, methods=["GET"]),
         Route("/version", probes.version, methods=["GET"]),
         Route(METRICS, probes.metrics, methods=["GET"]),
+        Route("/openapi.json", probes.openapi, methods=["GET"]),
     ]
+    probes.document = openapi_document(routes, settings, host.identity.served_names)
     middleware = [
         Middleware(
             Identification,

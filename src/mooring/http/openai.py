@@ -76,7 +76,9 @@ class OpenAIRoutes:
 
     def _parse_chat(self, body: bytes) -> OpenAICall:
         call = parse_chat(body)
-        return call if call.tool_use is None else with_tools(call, self._tools(call))
+        if call.tool_use is None:
+            return call
+        return with_tools(call, self._tools(call), strict="function.strict")
 
     def _chat_format(self, call: OpenAICall) -> AnswerFormat:
         tools = self._tools(call)
@@ -86,7 +88,9 @@ class OpenAIRoutes:
 
     def _parse_response(self, body: bytes) -> ResponseCall:
         call = parse_response(body)
-        return call if call.tool_use is None else with_tools(call, self._tools(call))
+        if call.tool_use is None:
+            return call
+        return with_tools(call, self._tools(call), strict="strict")
 
     def _response_format(self, call: ResponseCall) -> AnswerFormat:
         sampling = self._host.service.sampling(call.parameters)

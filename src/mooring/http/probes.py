@@ -1,4 +1,6 @@
-"""The routes for machines that watch: alive, ready, version, metrics."""
+"""The routes for machines that watch: alive, ready, version, metrics, and the server's document."""
+
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,6 +17,7 @@ class ProbeRoutes:
     def __init__(self, host: ModelHost, metrics: Metrics) -> None:
         self._host = host
         self._metrics = metrics
+        self.document: dict[str, Any] = {}
 
     async def health(self, request: Request) -> Response:
         """Answer `GET /health`: 200 while the event loop answers."""
@@ -30,6 +33,10 @@ class ProbeRoutes:
     async def metrics(self, request: Request) -> Response:
         """Answer `GET /metrics` in Prometheus' text format, while the model loads too."""
         return Response(self._metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+    async def openapi(self, request: Request) -> Response:
+        """Answer `GET /openapi.json` with the document of all routes."""
+        return JSONResponse(self.document)
 
     async def version(self, request: Request) -> Response:
         """Answer `GET /version`."""

@@ -44,7 +44,7 @@ class ChatBody(GenerationBody):
 
 
 # Fields that ask for what is not offered, unless they have one of these values.
-_CHAT_OFF: dict[str, tuple[Any, ...]] = {
+CHAT_OFF: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "logprobs": (False,),
     "modalities": (["text"],),
@@ -64,7 +64,7 @@ def parse_chat(body: bytes) -> OpenAICall:
     """Parse the body of `/v1/chat/completions`; raise an `InvalidInput` naming the field."""
     chat = parse_body(ChatBody, body)
     _refuse_functions(chat)
-    refuse_unsupported(chat, _CHAT_OFF)
+    refuse_unsupported(chat, CHAT_OFF)
     parameters = chat.parameters()
     if chat.max_completion_tokens is not None:
         if parameters.get("max_tokens", chat.max_completion_tokens) != chat.max_completion_tokens:

@@ -22,13 +22,13 @@ class CompletionBody(GenerationBody):
 
 
 # Fields that ask for what is not offered, unless they have one of these values.
-_COMPLETION_OFF: dict[str, tuple[Any, ...]] = {"echo": (False,), "logprobs": (), "suffix": ("",)}
+COMPLETION_OFF: dict[str, tuple[Any, ...]] = {"echo": (False,), "logprobs": (), "suffix": ("",)}
 
 
 def parse_completion(body: bytes) -> OpenAICall:
     """Parse the body of `/v1/completions`: prompts are taken as they are, never rendered."""
     completion = parse_body(CompletionBody, body)
-    refuse_unsupported(completion, _COMPLETION_OFF)
+    refuse_unsupported(completion, COMPLETION_OFF)
     parameters = completion.parameters()
     if completion.best_of not in (None, parameters.get("n", 1)):
         raise UnsupportedParameter(

@@ -18,7 +18,7 @@ SAMPLING = (
 )  # fmt: skip
 
 # Fields that ask for what is not offered, unless they have one of these values.
-_OFF: dict[str, tuple[Any, ...]] = {
+RESPONSE_OFF: dict[str, tuple[Any, ...]] = {
     "access_programs": (),
     "background": (False,),
     "background_options": (),
@@ -121,7 +121,7 @@ class ResponseCall(OpenAICall):
 def parse_response(body: bytes) -> ResponseCall:
     """Parse the body of `/v1/responses`; raise an `InvalidInput` naming the field."""
     asked = parse_body(ResponseBody, body)
-    refuse_unsupported(asked, _OFF)
+    refuse_unsupported(asked, RESPONSE_OFF)
     if asked.stream_options is not None and not asked.stream:
         raise InvalidParameter(
             "`stream_options` may only be given with `stream` = true.", param="stream_options"

@@ -13,12 +13,15 @@ from mooring.protocol.tool_calls.use import ToolUse
 AnyCall = TypeVar("AnyCall", bound=OpenAICall)
 
 
-def with_tools(call: AnyCall, format: ToolFormat | None) -> AnyCall:
-    """Return `call` as a model is asked whose calls are read in `format`, or refuse it."""
+def with_tools(call: AnyCall, format: ToolFormat | None, *, strict: str) -> AnyCall:
+    """Return `call` as a model is asked whose calls are read in `format`, or refuse it.
+
+    `strict` is where that field stands in a tool, for errors.
+    """
     use = call.tool_use
     assert use is not None
     if format is None:
-        return _without_reading(call, use)
+        return _without_reading(call, use, strict)
     if use.mode == "required":
         if call.grammar is not None:
             raise UnsupportedParameter(
@@ -33,22 +36,22 @@ def with_tools(call: AnyCall, format: ToolFormat | None) -> AnyCall:
         )
         call = replace(call, prompts=prompts, grammar=required_calls(use, format.writing))
     else:
-        _refuse_strict(use)
+        _refuse_strict(use, strict)
     return replace(call, marks=format.marks)
 
 
-def _refuse_strict(use: ToolUse) -> None:
+def _refuse_strict(use: ToolUse, field: str) -> None:
     for index, tool in enumerate(use.tools):
         if tool.strict:
             raise UnsupportedParameter(
                 "`strict` functions are not supported where a model may choose to call. Leave it "
                 'out, or send `tool_choice` "required".',
-                param=f"tools[{index}].function.strict",
+                param=f"tools[{index}].{field}",
             )
 
 
-def _without_reading(call: AnyCall, use: ToolUse) -> AnyCall:
-    _refuse_strict(use)
+def _without_reading(call: AnyCall, use: ToolUse, strict: str) -> AnyCall:
+    _refuse_strict(use, strict)
     if use.mode == "required":
         raise UnsupportedParameter(
             "`tool_choice` that demands a call is not supported: this server does not read the "
