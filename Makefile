@@ -45,6 +45,7 @@ soak-short: $(VENV)/.develop ## The same runs, short: three minutes
 
 fuzz: $(VENV)/.develop ## 20,000 bodies and 5,000 streams of bytes made up against a real server
 	FUZZ_BODIES=20000 FUZZ_BYTES=5000 $(TEST_ENV) $(BIN)/pytest tests/fuzz
+	FUZZ_SCHEMA=300 $(TEST_ENV) $(BIN)/pytest tests/http/test_openapi.py
 
 lint: $(VENV)/.develop ## Check style and types
 	$(BIN)/ruff check

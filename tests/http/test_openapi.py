@@ -1,6 +1,10 @@
-"""What the server says of itself: every route is in it, with its fields and bounds."""
+"""What the server says of itself is true: every route is in it, and made-up requests keep to it."""
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,12 +12,20 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.responses import Response
 from starlette.routing import Route
 
+from mooring.engines.echo import EchoSettings
 from mooring.generation import SAMPLING_FIELDS
 from mooring.http.app import create_app
 from mooring.http.openapi import openapi_document
 from mooring.service.host import ModelHost
-from mooring.settings import AccessSettings, ApiKey, ServerSettings, ServiceLimits
-from tests.http.serving import IDENTITY, Running
+from mooring.settings import AccessSettings, ApiKey, ServerLimits, ServerSettings, ServiceLimits
+from tests.http.serving import IDENTITY, PATIENCE, Running, running_server
+from tests.http.test_tools import saying
+
+CHECKS = (
+    "not_a_server_error", "status_code_conformance", "content_type_conformance",
+    "response_headers_conformance", "response_schema_conformance", "negative_data_rejection",
+    "unsupported_method",
+)  # fmt: skip
 
 
 def document(settings: ServerSettings | None = None) -> dict[str, Any]:
@@ -76,3 +88,21 @@ def test_fields_are_described_with_their_bounds() -> None:
     assert (fields["temperature"]["minimum"], fields["temperature"]["maximum"]) == (0, 2)
     assert fields["top_p"]["exclusiveMinimum"] == 0
     assert fields["store"] == {"enum": [None, False]}
+
+
+def test_made_up_requests_keep_to_the_document(tmp_path: Path) -> None:
+    """Schemathesis asks a real server what its document allows, and what it does not."""
+    examples = os.environ.get("FUZZ_SCHEMA", "3")
+    limits = ServerLimits(drain_seconds=PATIENCE)
+    settings = ServerSettings(port=0, server=limits)
+    engine = EchoSettings(context_length=4096)
+    with running_server(engine, settings, prompt_format=saying("<tool_call>")) as running:
+        command = [
+            sys.executable, "-m", "schemathesis.cli", "run", f"{running.url}/openapi.json",
+            "--checks", ",".join(CHECKS), "--max-examples", examples, "--seed", "1",
+            "--phases", "examples,fuzzing", "--mode", "all", "--request-timeout", "10",
+            "--no-color", "--generation-database", "none", "--suppress-health-check", "all",
+        ]  # fmt: skip
+        shown = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert shown.returncode == 0, shown.stdout[-6000:] + shown.stderr[-2000:]
+        assert running.post("/v1/completions", {"model": "demo", "prompt": "a"}).status_code == 200
