@@ -368,7 +368,8 @@ def test_says_once_how_requests_will_run(
     caplog.set_level("INFO", "mooring.engines")
     transformers_engine("llama")
     assert [record.message for record in caplog.records] == [
-        f"Continuous batching: the cache holds at most {32 * CONTEXT_LENGTH} tokens."
+        "The weights are packed for this CPU.",
+        f"Continuous batching: the cache holds at most {32 * CONTEXT_LENGTH} tokens.",
     ]
     caplog.clear()
     transformers_engine("mamba")

@@ -158,15 +158,19 @@ class Columns(Cache):  # type: ignore[misc]
         self._end += new
 
     def _relay(self, rows: int, width: int) -> None:
-        """Lay the rows anew in larger, or only emptier, buffers, the longest from column 0 on."""
+        """Lay the rows anew in larger, or only emptier, buffers.
+
+        Of the columns to spare, half are on the left, for longer rows to come.
+        """
         self._row_capacity, self._column_capacity = self._capacity(rows, width)
+        end = width + (self._column_capacity - width) // 2
         self._resizing(self._row_capacity * self._column_capacity)
         living = self.width
         for layer in self.layers:
-            layer.keys = self._moved(layer.keys, living, width)
-            layer.values = self._moved(layer.values, living, width)
-        self._starts = [start + width - self._end for start in self._starts]
-        self._end = width
+            layer.keys = self._moved(layer.keys, living, end)
+            layer.values = self._moved(layer.values, living, end)
+        self._starts = [start + end - self._end for start in self._starts]
+        self._end = end
 
     def _capacity(self, rows: int, width: int) -> tuple[int, int]:
         """Return room to grow for rows and columns, or all that the bound allows."""
