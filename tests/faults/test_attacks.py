@@ -197,6 +197,11 @@ def test_a_body_of_chunks_without_end_is_given_up(server: Server, sent: bytes) -
     assert status_of(server.say(HEAD + b"transfer-encoding: chunked\r\n\r\n" + sent)) == 408
 
 
+def test_a_body_of_tiny_chunks_is_refused_after_the_first_hundreds(server: Server) -> None:
+    sent = HEAD + b"transfer-encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 100_000
+    assert status_of(server.say(sent)) in (400, 0)  # a reset may overtake the answer
+
+
 def test_a_body_of_chunks_is_bounded_in_bytes(server: Server) -> None:
     chunk = b"%x\r\n%s\r\n" % (60_000, b" " * 60_000)
     sent = HEAD + b"transfer-encoding: chunked\r\n\r\n" + chunk * 17

@@ -68,6 +68,16 @@ def test_chunks_within_the_limit_are_joined(echo: Running) -> None:
     assert b'"text":"chunks"' in answer
 
 
+def test_chunks_are_bounded_in_number(echo: Running) -> None:
+    letter, more = b"1\r\n \r\n", b"40\r\n" + b" " * 64 + b"\r\n"
+    body = b'21\r\n{"model":"demo","prompt":"chunk"}\r\n0\r\n\r\n'
+    for chunks, status in ((letter * 198, 200), (more * 900, 200), (letter * 201, 400)):
+        with echo.raw_socket() as connection:
+            head = f"{HEAD}connection: close\r\ntransfer-encoding: chunked\r\n\r\n".encode()
+            connection.sendall(head + chunks + body)
+            assert status_of(everything(connection)) == status
+
+
 @pytest.mark.parametrize(
     "framing",
     [

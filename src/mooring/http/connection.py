@@ -8,6 +8,7 @@ from uuid import uuid4
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from mooring.http.chunks import ChunkBound
 from mooring.protocol.invocations import invocation_error
 from mooring.protocol.openai.answers import error_body
 from mooring.settings import ServerLimits
@@ -48,7 +49,7 @@ def _not_http(label: str) -> bytes:
     return _answer(
         "400 Bad Request",
         "This is not HTTP as the server reads it: request line and headers must be well formed and "
-        "within the limit of their size.",
+        "within the limit of their size, and a body in no more chunks than one for each 64 bytes.",
         ("invalid_request_error", "invalid_http", "BAD_REQUEST"),
         f"x-mooring-model: {label}",
     )
@@ -66,6 +67,7 @@ class BoundedConnection(H11Protocol):
         super().__init__(app_state={**app_state, ABORT: self._abort}, **rest)
         self._limits = limits
         self._label = label
+        self.conn = ChunkBound(limits.max_header_bytes)
         self._head_timer = _Timer()
         self._reader_timer = _Timer()
 
