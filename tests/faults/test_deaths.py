@@ -153,3 +153,16 @@ def test_killed_in_load_three_times(
     sufferer.engine.close()
     assert children() == []
     assert sufferer.observed.told == []
+
+
+def test_files_that_break_after_the_start_end_the_engine_at_its_next_deaths(
+    mortal: Sufferer,
+) -> None:
+    (mortal.snapshot / "config.json").write_text("{")
+    waiting = ask(mortal.engine, PROMPT, max_tokens=200, ignore_eos=True)
+    wait_for(lambda: bool(waiting.tokens))
+    kill_child()
+    assert isinstance(waiting.end, Failed)
+    assert type(waiting.end.error) is EngineStopped
+    assert "died 3 times in 60 s: it could not load the model again" in waiting.end.error.message
+    assert mortal.observed.told == ["restarting", "restarting", "failed"]
