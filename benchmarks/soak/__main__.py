@@ -2,6 +2,8 @@
 
 python -m benchmarks.soak            all runs at their whole length, and an hour of steady load
 python -m benchmarks.soak --short    the same in three minutes
+
+A run of the short form that fails only in time is done again, once.
 """
 
 import argparse
@@ -49,21 +51,31 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write all figures into this file")
     options = parser.parse_args()
     pin(os.getpid(), CLIENT_PROCESSOR)
-    plan = Plan(options.short, options.seed, slowness(), options.minutes)
     console = Console(stderr=True)
-    console.print(f"seed {plan.seed}; this machine is {plan.slowness:.1f} times as slow as usual")
+    console.print(f"seed {options.seed}")
     reports = []
     for name in options.runs:
-        began = time.monotonic()
-        report = asyncio.run(RUNS[name](plan))
-        report.seconds = round(time.monotonic() - began, 1)
+        report = done(name, options, console)
+        if options.short and not report.passed and report.only_slow:
+            report = done(name, options, console)
         reports.append(report)
-        console.print(f"{name}: {'passed' if report.passed else 'FAILED'} in {report.seconds:g} s")
     show(reports)
     if options.json:
-        found = {"plan": asdict(plan), "runs": [asdict(report) for report in reports]}
+        found = {"seed": options.seed, "runs": [asdict(report) for report in reports]}
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0 if all(report.passed for report in reports) else 1
+
+
+def done(name: str, options: argparse.Namespace, console: Console) -> Report:
+    """Do one run, and say how it ended."""
+    plan = Plan(options.short, options.seed, slowness(), options.minutes)
+    began = time.monotonic()
+    report = asyncio.run(RUNS[name](plan))
+    report.seconds = round(time.monotonic() - began, 1)
+    report.figures["slowness"] = round(plan.slowness, 2)
+    ended = "passed" if report.passed else "FAILED"
+    console.print(f"{name}: {ended} in {report.seconds:g} s, at {plan.slowness:.1f} times")
+    return report
 
 
 def show(reports: list[Report]) -> None:

@@ -173,13 +173,15 @@ def _judge_growth(
     growth = 600 * slope(times, [held.megabytes for _, held in settled])
     report.figures["megabytes"] = [round(settled[0][1].megabytes), round(settled[-1][1].megabytes)]
     if plan.short:  # too short for a slope
-        report.at_most("MB more", settled[-1][1].megabytes - settled[0][1].megabytes, 20)
+        grown = settled[-1][1].megabytes - settled[0][1].megabytes
+        report.at_most("MB more", grown, 20, time=False)
     else:
-        report.at_most("MB more in 10 minutes", growth, 1.0)
+        report.at_most("MB more in 10 minutes", growth, 1.0, time=False)
     for name in ("descriptors", "threads", "processes"):
         values = [float(getattr(held, name)) for _, held in settled]
         report.figures[name] = [int(values[0]), int(values[-1])]
-        report.at_most(f"{name} more in 10 minutes", 600 * slope(times, values), 0.1)
+        more = 600 * slope(times, values)
+        report.at_most(f"{name} more in 10 minutes", more, 0.1, time=False)
     sixth = len(done) // 6
     ordered = sorted(done, key=lambda one: one.at)
     first, last = (

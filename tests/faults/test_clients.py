@@ -146,7 +146,7 @@ def test_a_wrong_key_is_a_401(server: Server, key: str) -> None:
 
 
 def test_an_engine_that_is_stopped_is_found_out_and_nobody_loses_a_token(tmp_path: Path) -> None:
-    options = ("--step", 0.005, "--hang-seconds", 1.5)
+    options = ("--step", 0.005, "--hang-seconds", 2)
     with (
         echo_server(tmp_path / "log", *options) as server,
         Bystander(server) as bystander,

@@ -1,0 +1,1 @@
+"""The tools that torment a server tell right from wrong."""
