@@ -59,10 +59,10 @@ def main() -> int:
         if options.short and not report.passed and report.only_slow:
             report = done(name, options, console)
         reports.append(report)
+        if options.json:
+            found = {"seed": options.seed, "runs": [asdict(report) for report in reports]}
+            options.json.write_text(json.dumps(found, indent=2) + "\n")
     show(reports)
-    if options.json:
-        found = {"seed": options.seed, "runs": [asdict(report) for report in reports]}
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0 if all(report.passed for report in reports) else 1
 
 

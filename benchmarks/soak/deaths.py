@@ -79,7 +79,7 @@ async def kill(plan: Plan) -> Report:
             back.append(await _kill(server))
             await asyncio.sleep(every / 2)
         done = await loading
-        _judge_deaths(report, done, before, server.held())
+        _judge_deaths(report, done, before, server.held_at_last(before))
         report.figures["seconds_until_ready"] = [round(one, 2) for one in back]
         report.at_most("longest restart, s", max(back), 10 * plan.slowness)
     return report
@@ -111,7 +111,7 @@ async def stop(plan: Plan) -> Report:
             done = [await load.once(echoed(50)(load.chance))]
         else:
             done = await loading
-        _judge_deaths(report, done, before, server.held())
+        _judge_deaths(report, done, before, server.held_at_last(before))
         report.figures["seconds_until_found"] = [round(one, 2) for one in found]
         report.at_most("latest found, s", max(found), hang + 2 * plan.slowness)
         report.at_most("found too early, s", hang - min(found), 2)

@@ -64,6 +64,13 @@ class Target:
             len(this.children(recursive=True)),
         )
 
+    def held_at_last(self, before: Held) -> Held:
+        """Count what is held once connections that just ended are gone, or after two seconds."""
+        ends = time.monotonic() + 2
+        while (held := self.held()).descriptors > before.descriptors and time.monotonic() < ends:
+            time.sleep(0.05)
+        return held
+
     def status(self, path: str = "/ready") -> int:
         """Ask a probe; 0 if nobody listens."""
         try:
