@@ -60,6 +60,7 @@ bench: $(VENV)/.run ## Measure generation, the server and packaging, each side b
 	@$(BIN)/python -m benchmarks.tokens --models demo S M --quick
 	@$(BIN)/python -m benchmarks.table
 	@$(BIN)/python -m benchmarks.server
+	@MLFLOW_LOGGING_LEVEL=ERROR $(BIN)/python benchmarks/scoring_server.py
 	@MLFLOW_LOGGING_LEVEL=ERROR $(BIN)/python benchmarks/package_speed.py
 
 bench-quick: $(VENV)/.run ## The same with little work: minutes, figures for orientation only
