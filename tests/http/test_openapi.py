@@ -92,7 +92,7 @@ def test_fields_are_described_with_their_bounds() -> None:
 
 def test_made_up_requests_keep_to_the_document(tmp_path: Path) -> None:
     """Schemathesis asks a real server what its document allows, and what it does not."""
-    examples = os.environ.get("FUZZ_SCHEMA", "3")
+    examples = os.environ.get("FUZZ_SCHEMA", "25")
     limits = ServerLimits(drain_seconds=PATIENCE)
     settings = ServerSettings(port=0, server=limits)
     engine = EchoSettings(context_length=4096)
