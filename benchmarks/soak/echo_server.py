@@ -44,9 +44,13 @@ class Bytes:
         """Return the ids of `text`."""
         return [_BEGIN] * add_special_tokens + list(text.encode())
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """Return the text of `token_ids`."""
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Return the text of `token_ids`; the special one has none."""
         return bytes(id for id in token_ids if id < _BEGIN).decode("utf-8", "replace")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the byte that a token is."""
+        return bytes([token_id]) if token_id < _BEGIN else b""
 
 
 def options() -> argparse.Namespace:

@@ -3,14 +3,19 @@
 import itertools
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mooring.engines.contract import Engine
 from mooring.generation import (
+    NO_LOGPROBS,
     Event,
     Failed,
     Finished,
     GenerationRequest,
+    Likelihood,
+    LogprobsWanted,
+    PromptRead,
     SamplingParams,
     Started,
     Text,
@@ -34,12 +39,20 @@ class Answer:
         self.events.append(event)
         if isinstance(event, Finished | Failed):
             self._ended.set()
-        elif self._on_token is not None and not isinstance(event, Started):
+        elif self._on_token is not None and not isinstance(event, Started | PromptRead):
             self._on_token(self)
 
     @property
     def tokens(self) -> list[int]:
         return [event.id for event in self.events if isinstance(event, Token)]
+
+    @property
+    def likelihoods(self) -> list[Likelihood | None]:
+        return [event.likelihood for event in self.events if isinstance(event, Token)]
+
+    @property
+    def prompt(self) -> list[tuple[Likelihood, ...]]:
+        return [event.likelihoods for event in self.events if isinstance(event, PromptRead)]
 
     @property
     def text(self) -> str:
@@ -63,12 +76,16 @@ def ask(
     id: str | None = None,
     on_token: Callable[[Answer], None] | None = None,
     generated: Sequence[int] = (),
+    max_tokens: int | None = None,
+    logprobs: LogprobsWanted = NO_LOGPROBS,
     **sampling: Any,
 ) -> Answer:
     """Submit a request, greedy unless told otherwise, and return its answer to come."""
     answer = Answer(id or f"request-{next(_numbers)}", on_token)
-    params = SamplingParams(temperature=0.0).update(sampling)
-    request = GenerationRequest(answer.id, tuple(prompt), params, tuple(generated))
+    params = replace(SamplingParams(temperature=0.0).update(sampling), max_tokens=max_tokens)
+    request = GenerationRequest(
+        answer.id, tuple(prompt), params, tuple(generated), logprobs=logprobs
+    )
     engine.submit(request, answer.receive)
     return answer
 

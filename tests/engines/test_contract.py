@@ -11,11 +11,12 @@ from mooring.engines.contract import Capabilities, Engine
 from mooring.errors import (
     ContextExceeded,
     EngineStopped,
+    InvalidInput,
     InvalidParameter,
     InvalidPrompt,
     RequestFailed,
 )
-from mooring.generation import Failed, Finished, Started, Token
+from mooring.generation import Failed, Finished, LogprobsWanted, PromptRead, Started, Token
 from tests.engines.conftest import EngineOf
 from tests.engines.driving import Answer, ask, engine_threads
 from tests.models import CONTEXT_LENGTH, VOCABULARY_SIZE
@@ -78,6 +79,43 @@ def test_goes_on_with_an_answer_that_was_begun_before(engine: Engine) -> None:
     rest = ask(engine, [5, 6, 7], generated=whole[:5], max_tokens=8, ignore_eos=True)
     assert rest.end == Finished("length")
     assert rest.tokens == whole[5:]
+
+
+@pytest.mark.parametrize("wanted", [LogprobsWanted(0), LogprobsWanted(3), LogprobsWanted(2, 1, 2)])
+def test_gives_the_logprobs_it_says_it_can_and_refuses_others(
+    engine_of: EngineOf, wanted: LogprobsWanted
+) -> None:
+    engine = engine_of()
+    able = engine.start()
+    most, prompt = able.top_logprobs, wanted.prompt is not None
+    if most is None or (prompt and not able.prompt_logprobs) or max(wanted.answer or 0, 0) > most:
+        with pytest.raises(InvalidInput, match=f"The {able.name} engine") as refused:
+            ask(engine, [5, 6, 7], max_tokens=4, ignore_eos=True, logprobs=wanted)
+        assert refused.value.param == "logprobs"
+        return
+    answer = ask(engine, [5, 6, 7], max_tokens=4, ignore_eos=True, logprobs=wanted).wait()
+    started, *events = answer.events
+    assert isinstance(started, Started)
+    if prompt:
+        read = events.pop(0)
+        assert isinstance(read, PromptRead)
+        assert [len(one.top) for one in read.likelihoods] == [1]
+    assert [type(event) for event in events] == [Token] * 4 + [Finished]
+    for likelihood in answer.likelihoods:
+        assert likelihood is not None
+        assert likelihood.logprob <= 0
+        assert len(likelihood.top) == wanted.answer
+        assert all(p >= likelihood.logprob for _, p in likelihood.top[:1])
+
+
+def test_reads_a_prompt_only_for_its_logprobs(engine_of: EngineOf) -> None:
+    engine = engine_of()
+    if engine.start().prompt_logprobs:
+        answer = ask(engine, [5, 6, 7], max_tokens=0, logprobs=LogprobsWanted(prompt=0)).wait()
+        assert [type(event) for event in answer.events] == [Started, PromptRead, Finished]
+        assert len(answer.prompt[0]) == 2
+    with pytest.raises(InvalidParameter, match=r"`max_tokens` must be >= 1. Given: 0"):
+        ask(engine, [5, 6, 7], max_tokens=0)
 
 
 def test_cancels_within_one_step_and_leaves_others_alone(engine: Engine) -> None:

@@ -5,7 +5,15 @@ from contextlib import contextmanager
 
 from mooring.engines.echo import EchoEngine, EchoSettings
 from mooring.errors import RequestFailed
-from mooring.generation import Failed, Finished, GenerationRequest
+from mooring.generation import (
+    Failed,
+    Finished,
+    GenerationRequest,
+    Likelihood,
+    LogprobsWanted,
+    PromptRead,
+    Token,
+)
 from tests.engines.driving import ask
 
 
@@ -23,6 +31,17 @@ def test_echoes_the_prompt_once_and_stops() -> None:
         answer = ask(engine, [7, 8, 9], max_tokens=10).wait()
     assert answer.tokens == [7, 8, 9]
     assert answer.end == Finished("stop")
+
+
+def test_makes_logprobs_up() -> None:
+    with started(EchoEngine()) as engine:
+        wanted = LogprobsWanted(answer=0, prompt=2, prompt_begin=2)
+        answer = ask(engine, [7, 8, 9], max_tokens=1, logprobs=wanted).wait()
+    assert answer.events[1:] == [
+        PromptRead((Likelihood(-0.25, ((9, -0.25), (10, -0.75))),)),
+        Token(7, Likelihood(-1.0)),
+        Finished("length"),
+    ]
 
 
 def test_ends_at_the_limit() -> None:

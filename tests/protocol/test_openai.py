@@ -10,7 +10,16 @@ from mooring.errors import (
     InvalidPrompt,
     UnsupportedParameter,
 )
-from mooring.generation import SAMPLING_FIELDS, Conversation, Message, RawText, TokenIds
+from mooring.generation import (
+    SAMPLING_FIELDS,
+    Conversation,
+    LogprobsWanted,
+    Message,
+    RawText,
+    SamplingParams,
+    TextRequest,
+    TokenIds,
+)
 from mooring.protocol.openai.chat import ChatBody, parse_chat
 from mooring.protocol.openai.completions import CompletionBody, parse_completion
 from mooring.protocol.openai.fields import OpenAICall
@@ -119,8 +128,6 @@ def test_harmless_chat_fields_are_accepted(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("logprobs", True),
-        ("top_logprobs", 5),
         ("tool_choice", {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}),
         ("tool_choice", {"type": "custom", "custom": {"name": "f"}}),
         ("functions", [{}]),
@@ -135,7 +142,6 @@ def test_harmless_chat_fields_are_accepted(name: str) -> None:
         ("service_tier", "flex"),
         ("store", True),
         ("moderation", {}),
-        ("logprobs", 0),
     ],
 )
 def test_what_is_not_offered_is_refused_by_name(name: str, value: Any) -> None:
@@ -146,7 +152,7 @@ def test_what_is_not_offered_is_refused_by_name(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("echo", True), ("logprobs", 0), ("logprobs", 5), ("suffix", "x"), ("best_of", 2)],
+    [("suffix", "x"), ("best_of", 2)],
 )
 def test_what_completions_do_not_offer_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(UnsupportedParameter, match=f"^`{name}`.* is not supported") as error:
@@ -158,6 +164,36 @@ def test_values_that_mean_off_are_fine_for_completions() -> None:
     off = {"echo": False, "logprobs": None, "suffix": "", "best_of": 1, "user": "eve"}
     assert completion(**off) == completion()
     assert completion(n=3, best_of=3).parameters == {"n": 3}
+
+
+def test_chats_say_how_many_of_the_most_likely_tokens_they_want() -> None:
+    assert chat(logprobs=True).logprobs == LogprobsWanted(answer=0)
+    assert chat(logprobs=True, top_logprobs=20).logprobs == LogprobsWanted(answer=20)
+    assert chat(logprobs=False).logprobs == chat().logprobs == LogprobsWanted()
+    for value in (-1, 21, 1.5, True, "1"):
+        with pytest.raises(InvalidParameter, match=r"^`top_logprobs` must be a whole number") as e:
+            chat(logprobs=True, top_logprobs=value)
+        assert e.value.param == "top_logprobs"
+    with pytest.raises(InvalidParameter, match="only be given with `logprobs` = true") as error:
+        chat(top_logprobs=1)
+    assert error.value.param == "top_logprobs"
+
+
+def test_completions_say_what_they_repeat_and_how_likely_it_is() -> None:
+    sampling = SamplingParams()
+    (plain,) = completion(logprobs=5).requests(sampling)
+    assert plain == TextRequest(RawText("hi"), sampling, logprobs=LogprobsWanted(answer=5))
+    (echo,) = completion(logprobs=1, echo=True, max_tokens=3).requests(sampling)
+    assert (echo.logprobs, echo.echo) == (LogprobsWanted(answer=1, prompt=1), True)
+    call = completion(echo=True, max_tokens=0)
+    assert call.parameters == {}
+    assert call.requests(sampling) == [
+        TextRequest(RawText("hi"), SamplingParams(max_tokens=0), echo=True)
+    ]
+    for value in (-1, 21, True, "5"):
+        with pytest.raises(InvalidParameter, match=r"^`logprobs` must be a whole number") as error:
+            completion(logprobs=value)
+        assert error.value.param == "logprobs"
 
 
 @pytest.mark.parametrize("name", ["guided_json", "chat_template", "chat_template_kwargs", "temp"])

@@ -14,8 +14,11 @@ class SpecialTokenizer:
         marks = [self.MARK] if mark else []
         return [*map(ord, before), *marks, *map(ord, after)]
 
-    def decode(self, token_ids: Sequence[int]) -> str:
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         return "".join(chr(id) for id in token_ids if 0 < id < self.MARK)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return chr(token_id).encode()
 
 
 def test_marks_are_shown_and_other_special_tokens_are_not() -> None:

@@ -22,8 +22,13 @@ class ByteTokenizer:
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         return [256] * add_special_tokens + list(text.encode())
 
-    def decode(self, token_ids: Sequence[int]) -> str:
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        if not skip_special_tokens:
+            return b"".join(map(self.token_bytes, token_ids)).decode("utf-8", "replace")
         return bytes(id for id in token_ids if id < 256).decode("utf-8", "replace")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return bytes([token_id]) if token_id < 256 else b"<s>"
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from mooring.errors import (
     InvalidPrompt,
     UnsupportedParameter,
 )
-from mooring.generation import GenerationRequest, SamplingParams
+from mooring.generation import MAX_TOP_LOGPROBS, GenerationRequest, SamplingParams
 
 _UNSET = SamplingParams()
 
@@ -18,6 +18,7 @@ def check_request(request: GenerationRequest, capabilities: Capabilities) -> int
     _check_logit_bias(request, capabilities.vocabulary_size)
     _check_support(request.sampling, capabilities)
     capabilities.check_grammar(request.grammar, request.sampling)
+    _check_logprobs(request, capabilities)
     room = capabilities.context_length - len(request.prompt_ids)
     max_tokens = room if request.sampling.max_tokens is None else request.sampling.max_tokens
     if max_tokens > room:
@@ -47,9 +48,10 @@ def _check_prompt(request: GenerationRequest, capabilities: Capabilities) -> Non
             f"Prompt token ids must be >= 0 and < {vocabulary_size}. Given: {outside}. "
             "Use this model's own tokenizer."
         )
-    if len(prompt_ids) >= capabilities.context_length:
+    most = capabilities.context_length - (0 if request.sampling.max_tokens == 0 else 1)
+    if len(prompt_ids) > most:
         raise ContextExceeded(
-            f"The prompt must have < {capabilities.context_length} tokens, the model's context. "
+            f"The prompt must have < {most + 1} tokens, the model's context. "
             f"Given: {len(prompt_ids)}. Shorten it."
         )
 
@@ -62,6 +64,35 @@ def _check_support(sampling: SamplingParams, capabilities: Capabilities) -> None
                 "the model with another engine.",
                 param=name,
             )
+
+
+def _check_logprobs(request: GenerationRequest, capabilities: Capabilities) -> None:
+    wanted, most = request.logprobs, capabilities.top_logprobs
+    if wanted.answer is None and wanted.prompt is None:
+        if request.sampling.max_tokens == 0:
+            raise InvalidParameter("`max_tokens` must be >= 1. Given: 0.", param="max_tokens")
+        return
+    if most is None or (wanted.prompt is not None and not capabilities.prompt_logprobs):
+        what = "`logprobs`" if most is None else "`logprobs` of a prompt (`echo`)"
+        raise UnsupportedParameter(
+            f"The {capabilities.name} engine cannot honour {what}. Leave it out, or serve the "
+            "model with another engine.",
+            param="logprobs",
+        )
+    given = max(wanted.answer or 0, wanted.prompt or 0)
+    if not 0 <= given <= min(most, MAX_TOP_LOGPROBS):
+        raise InvalidParameter(
+            f"The {capabilities.name} engine names at most {min(most, MAX_TOP_LOGPROBS)} of the "
+            f"most likely tokens. Given: {given}. Ask for fewer (`top_logprobs`, `logprobs`), or "
+            "serve the model with another engine.",
+            param="logprobs",
+        )
+    if not 1 <= wanted.prompt_begin <= len(request.prompt_ids):
+        raise InvalidParameter(
+            f"`prompt_begin` must be >= 1 and <= {len(request.prompt_ids)}, the prompt's length. "
+            f"Given: {wanted.prompt_begin}.",
+            param="prompt_begin",
+        )
 
 
 def _check_logit_bias(request: GenerationRequest, vocabulary_size: int) -> None:

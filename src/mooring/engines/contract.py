@@ -20,7 +20,9 @@ class Capabilities:
     `context_length` and `max_running` are in tokens and sequences; `precision` is the dtype it
     computes in and `device` where, as shown to people. `unsupported` names the sampling parameters
     that it cannot honour: a request that sets one of them is refused. `grammars` are the kinds of
-    grammar that it can keep answers to.
+    grammar that it can keep answers to. `top_logprobs` is how many of the most likely tokens it
+    can name with each token's log-probability, None if it knows no log-probabilities;
+    `prompt_logprobs` says whether it knows those of the prompt too.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Capabilities:
     max_running: int
     unsupported: tuple[str, ...] = ()
     grammars: tuple[GrammarKind, ...] = ()
+    top_logprobs: int | None = None
+    prompt_logprobs: bool = False
 
     def check_grammar(self, grammar: Grammar | None, sampling: SamplingParams) -> None:
         """Raise `UnsupportedParameter` where answers cannot be kept to `grammar`."""
@@ -78,8 +82,9 @@ class Engine(Protocol):
     """Runs sequences. All methods may be called from any thread; none blocks but start and close.
 
     For each submitted request `emit` is called in order with one `Started` once it waits no longer,
-    any number of `Token`, and then exactly one `Finished` or `Failed`, from the engine's own
-    thread; it must return at once. One that ends while it waits has no `Started`.
+    a `PromptRead` where that was asked for, any number of `Token`, and then exactly one `Finished`
+    or `Failed`, from the engine's own thread; it must return at once. One that ends while it waits
+    has no `Started`.
     """
 
     def start(self) -> Capabilities:

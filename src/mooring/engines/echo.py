@@ -8,7 +8,7 @@ from mooring.engines.contract import Capabilities
 from mooring.engines.loop import EngineLoop
 from mooring.engines.sequence import Sequence
 from mooring.errors import RequestFailed
-from mooring.generation import Failed, GenerationRequest
+from mooring.generation import MAX_TOP_LOGPROBS, Failed, GenerationRequest, Likelihood
 
 _END = -1
 
@@ -60,6 +60,8 @@ class EchoEngine(EngineLoop):
             context_length=self._settings.context_length,
             vocabulary_size=self._settings.vocabulary_size,
             max_running=self._settings.max_running,
+            top_logprobs=MAX_TOP_LOGPROBS,
+            prompt_logprobs=True,
         )
 
     def _step(self, joining: list[Sequence]) -> None:
@@ -85,9 +87,29 @@ class EchoEngine(EngineLoop):
 
     def _advance(self, sequence: Sequence) -> None:
         request, position = sequence.request, sequence.generated
+        if sequence.owes_prompt:
+            self._tell_prompt(sequence)
+        if sequence.ended:
+            return
         if position == self._settings.fail_after(request):
             sequence.end(Failed(RequestFailed(f"Told to fail after {position} tokens.")))
         elif position < len(request.prompt_ids) or request.sampling.ignore_eos:
-            sequence.push(request.prompt_ids[position % len(request.prompt_ids)], ())
+            token_id = request.prompt_ids[position % len(request.prompt_ids)]
+            sequence.push(token_id, (), self._likelihood(token_id, request.logprobs.answer))
         else:
             sequence.push(_END, (_END,))
+
+    def _tell_prompt(self, sequence: Sequence) -> None:
+        request = sequence.request
+        told = request.prompt_ids[request.logprobs.prompt_begin :]
+        likelihoods = [self._likelihood(token_id, request.logprobs.prompt) for token_id in told]
+        sequence.read_prompt([likelihood for likelihood in likelihoods if likelihood])
+
+    def _likelihood(self, token_id: int, most: int | None) -> Likelihood | None:
+        """Make one up: the ids that follow are ever less likely."""
+        if most is None:
+            return None
+        size = self._settings.vocabulary_size
+        logprob = -(1 + token_id % 8) / 8
+        top = [((token_id + n) % size, logprob - n / 2) for n in range(min(most, size))]
+        return Likelihood(logprob, tuple(top))

@@ -1,8 +1,25 @@
 """What we mean: the words that protocol, service and engines share."""
 
-from mooring.generation.events import Event, Failed, Finished, FinishReason, Started, Text, Token
+from mooring.generation.events import (
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    PromptRead,
+    Started,
+    Text,
+    Token,
+)
 from mooring.generation.golden import Golden, GoldenAnswer, GoldenStep
 from mooring.generation.grammar import GRAMMAR_KINDS, Grammar, GrammarKind
+from mooring.generation.logprobs import (
+    LEAST_LOGPROB,
+    MAX_TOP_LOGPROBS,
+    NO_LOGPROBS,
+    Likelihood,
+    LogprobsWanted,
+    TextToken,
+)
 from mooring.generation.requests import (
     Conversation,
     GenerationRequest,
@@ -20,6 +37,9 @@ from mooring.generation.tokenizer import Tokenizer
 
 __all__ = [
     "GRAMMAR_KINDS",
+    "LEAST_LOGPROB",
+    "MAX_TOP_LOGPROBS",
+    "NO_LOGPROBS",
     "SAMPLING_FIELDS",
     "Conversation",
     "Event",
@@ -33,14 +53,18 @@ __all__ = [
     "Grammar",
     "GrammarKind",
     "Instruction",
+    "Likelihood",
+    "LogprobsWanted",
     "Message",
     "PromptInput",
+    "PromptRead",
     "RawText",
     "SamplingField",
     "SamplingParams",
     "Started",
     "Text",
     "TextRequest",
+    "TextToken",
     "Token",
     "TokenIds",
     "Tokenizer",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mooring.errors import MooringError
+from mooring.generation.logprobs import Likelihood
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -21,9 +22,20 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One generated token id; the end token itself is never sent."""
+    """One generated token id, with its likelihood if asked for; the end token is never sent."""
 
     id: int
+    likelihood: Likelihood | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRead:
+    """How likely the tokens of the prompt are, from the first one asked for on.
+
+    Comes once, before anything else, where it was asked for.
+    """
+
+    likelihoods: tuple[Likelihood, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,4 +68,4 @@ class Failed:
     error: MooringError
 
 
-Event = Started | Token | Text | Finished | Failed
+Event = Started | PromptRead | Token | Text | Finished | Failed

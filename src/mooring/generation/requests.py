@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mooring.generation.grammar import Grammar
+from mooring.generation.logprobs import NO_LOGPROBS, LogprobsWanted
 from mooring.generation.sampling import SamplingParams
 
 
@@ -86,13 +87,16 @@ class TextRequest:
     """One question with its sampling parameters; answered by `sampling.n` completions.
 
     With a `grammar` each of them keeps to it. `marks` are special tokens whose text is part of the
-    answer's; that of others is not.
+    answer's; that of others is not. With `echo` each completion begins with the prompt, and may
+    have no token of its own (`sampling.max_tokens` = 0).
     """
 
     prompt: PromptInput
     sampling: SamplingParams = field(default_factory=SamplingParams)
     grammar: Grammar | None = None
     marks: tuple[str, ...] = ()
+    logprobs: LogprobsWanted = NO_LOGPROBS
+    echo: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,8 @@ class GenerationRequest:
     """One sequence for an engine: token ids in, token ids out.
 
     `id` is unique within the engine. `sampling.max_tokens` is set and fits the context with the
-    prompt; `sampling.n` and `sampling.stop` are the service's concern and ignored by engines.
+    prompt; 0 reads the prompt only, for its log-probabilities. `sampling.n` and `sampling.stop` are
+    the service's concern and ignored by engines.
     `generated_ids` is the beginning of the answer where it was generated before: engines send only
     what follows, chosen as if they had generated the whole; `sampling.max_tokens` counts both.
     Engines reuse what they have read for others only for requests of the same `cache_scope`.
@@ -113,6 +118,7 @@ class GenerationRequest:
     generated_ids: tuple[int, ...] = ()
     cache_scope: str = ""
     grammar: Grammar | None = None
+    logprobs: LogprobsWanted = NO_LOGPROBS
 
     @property
     def input_ids(self) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from mooring import __version__
 from mooring.errors import MooringError
 from mooring.http.access import METRICS, OPEN, HostCheck, KeyCheck
+from mooring.http.decisions import DecisionRoutes
 from mooring.http.errors import note_disconnect, report_error, report_http_error
 from mooring.http.identification import Identification
 from mooring.http.middleware import Told, UnexpectedErrors
@@ -19,6 +20,7 @@ from mooring.http.openai import OpenAIRoutes
 from mooring.http.openapi import openapi_document
 from mooring.http.probes import ProbeRoutes
 from mooring.http.scoring import ScoringRoutes
+from mooring.http.tokens import TokenRoutes
 from mooring.observe.levels import Served
 from mooring.observe.metrics import Metrics
 from mooring.observe.observers import Observers
@@ -44,14 +46,19 @@ def create_app(
     """
     observers = observers or Observers(metrics_of(host))
     openai = OpenAIRoutes(host, settings)
+    decisions, tokens = DecisionRoutes(host, settings), TokenRoutes(host, settings)
     scoring = ScoringRoutes(host, settings)
     probes = ProbeRoutes(host, observers.metrics)
     routes = [
         Route("/v1/models", openai.models, methods=["GET"]),
         Route("/v1/models/{id:path}", openai.model, methods=["GET"]),
         Route("/v1/chat/completions", openai.chat_completions, methods=["POST"]),
+        Route("/v1/chat/completions/render", openai.render_chat, methods=["POST"]),
         Route("/v1/completions", openai.completions, methods=["POST"]),
         Route("/v1/responses", openai.responses, methods=["POST"]),
+        Route("/v1/decisions", decisions.decisions, methods=["POST"]),
+        Route("/tokenize", tokens.tokenize, methods=["POST"]),
+        Route("/detokenize", tokens.detokenize, methods=["POST"]),
         Route("/invocations", scoring.invocations, methods=["POST"]),
         Route("/ping", probes.ready, methods=["GET"]),
         Route("/health", probes.health, methods=["GET"]),

@@ -31,6 +31,7 @@ from mooring.protocol.openai.completions import parse_completion
 from mooring.protocol.openai.fields import OpenAICall
 from mooring.protocol.openai.response_answers import ResponseFormat
 from mooring.protocol.openai.responses import ResponseCall, parse_response
+from mooring.protocol.tokens import rendered_body
 from mooring.protocol.tool_calls.asking import with_tools
 from mooring.protocol.tool_calls.formats import ToolFormat, chosen_format
 from mooring.service.host import ModelHost
@@ -65,6 +66,15 @@ class OpenAIRoutes:
     async def chat_completions(self, request: Request) -> Response:
         """Answer `POST /v1/chat/completions`."""
         return await self._answer(request, self._parse_chat, self._chat_format)
+
+    async def render_chat(self, request: Request) -> Response:
+        """Answer `POST /v1/chat/completions/render`: the prompt that such a body makes."""
+        call = await self._call(request, self._parse_chat)
+        service = self._host.service
+        service.sampling(call.parameters)
+        read = await service.read(call.prompts[0])
+        context = service.capabilities.context_length
+        return JSONResponse(rendered_body(read.text or "", read.token_ids, context))
 
     async def completions(self, request: Request) -> Response:
         """Answer `POST /v1/completions`."""
@@ -108,14 +118,9 @@ class OpenAIRoutes:
         parse: Callable[[bytes], AnyCall],
         format_of: Callable[[AnyCall], AnswerFormat],
     ) -> Response:
-        _, body = await read_body(request, (JSON,), self._settings.server)
-        service = self._host.service
-        call = parse(body)
-        self._host.check_name(call.model)
-        caller = caller_of(request.scope)
-        caller.check_models((call.model,))
+        call = await self._call(request, parse)
+        service, caller = self._host.service, caller_of(request.scope)
         record = record_of(request.scope)
-        record.asked_model, record.stream = call.model, call.stream
         format = format_of(call)
         head = self._head(format, call.model)
         if not call.stream:
@@ -128,6 +133,17 @@ class OpenAIRoutes:
         )
         return EventStream(plan, begun, record)
 
+    async def _call(self, request: Request, parse: Callable[[bytes], AnyCall]) -> AnyCall:
+        """Read and check a body; refused until the model can answer."""
+        _, body = await read_body(request, (JSON,), self._settings.server)
+        self._host.check_ready()
+        call = parse(body)
+        self._host.check_name(call.model)
+        caller_of(request.scope).check_models((call.model,))
+        record = record_of(request.scope)
+        record.asked_model, record.stream = call.model, call.stream
+        return call
+
     def _head(self, format: AnswerFormat, model: str) -> AnswerHead:
         return AnswerHead(
             id=f"{format.id_prefix}{uuid4().hex}",
@@ -139,5 +155,5 @@ class OpenAIRoutes:
 
 def _whole(format: AnswerFormat, head: AnswerHead, answered: Answered) -> Response:
     usage = Usage(answered.prompt_tokens, answered.completion_tokens, answered.cached_tokens)
-    choices = [Choice(c.text, c.reason) for c in chain(*answered.completions)]
+    choices = [Choice(c.text, c.reason, c.logprobs) for c in chain(*answered.completions)]
     return JSONResponse(format.whole(head, choices, usage))

@@ -1,6 +1,7 @@
 """A streamed answer: server-sent events in OpenAI's order, ended by an error event or [DONE]."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from mooring.errors import MooringError
+from mooring.generation import TextToken
 from mooring.http.answering import Begun
 from mooring.http.connection import ABORT
 from mooring.http.disconnect import unless_client_leaves
@@ -45,6 +47,7 @@ class EventStream(StreamingResponse):
         self._record = record
         self._begun = begun
         self._sent = 0
+        self._tokens: defaultdict[int, list[TextToken]] = defaultdict(list)
         super().__init__(self._events(), headers=_HEADERS, media_type="text/event-stream")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,8 +114,15 @@ class EventStream(StreamingResponse):
         if isinstance(piece, TextDelta):
             if self._record.content is not None:
                 self._record.content.add(piece.index, piece.text)
-            return format.delta(head, piece.index, piece.text)
-        return format.end(head, piece.index, piece.reason)
+            chunks = format.delta(head, piece.index, piece.text)
+            self._tokens[piece.index] += piece.logprobs
+        else:
+            chunks = format.end(head, piece.index, piece.reason)
+        if chunks and self._tokens[piece.index]:
+            # What is held back has its tokens with it: they go with the first chunk there is.
+            tokens = self._tokens.pop(piece.index)
+            chunks[0]["choices"][0]["logprobs"] = format.logprobs(tokens)
+        return chunks
 
     def _line(self, chunk: dict[str, Any]) -> bytes:
         return self._plan.format.line(chunk, usage=self._plan.include_usage)

@@ -8,6 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from mooring.errors import CorruptArtifact
+from mooring.loading.token_bytes import TokenBytes
 from mooring.loading.tokenizer import ModelTokenizer, TransformersTokenizer
 from mooring.spec.tokenizer import TokenizerReading
 
@@ -46,6 +47,7 @@ class LightTokenizer(ModelTokenizer):
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = reading.special_tokens_are_text
+        self._bytes = TokenBytes(self._tokenizer)
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Return the token ids of `text`, with the model's own begin tokens if asked."""
@@ -56,6 +58,10 @@ class LightTokenizer(ModelTokenizer):
         """Return the text of `token_ids`, spaces left as they are."""
         text: str = self._tokenizer.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
         return text
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return what one token adds to a text: its own bytes, which may be part of a character."""
+        return self._bytes.of(token_id)
 
 
 def find_reading(snapshot: Path, *, trust_remote_code: bool) -> TokenizerReading | None:

@@ -7,6 +7,7 @@ from threading import Lock
 from typing import Any
 
 from mooring.errors import BrokenSource, MissingDependency
+from mooring.loading.token_bytes import TokenBytes
 
 
 class ModelTokenizer(ABC):
@@ -19,6 +20,10 @@ class ModelTokenizer(ABC):
     @abstractmethod
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Return the text of `token_ids`, spaces left as they are."""
+
+    @abstractmethod
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return what one token adds to a text: its own bytes, which may be part of a character."""
 
     def text_of(self, token_ids: Sequence[int]) -> str | None:
         """Return the text that encodes, begin tokens added, to exactly these ids; None if none."""
@@ -51,6 +56,7 @@ class TransformersTokenizer(ModelTokenizer):
                 f"of the model ({type(error).__name__})."
             ) from error
         self._lock = Lock()
+        self._bytes = None if self.core is None else TokenBytes(self.core)
 
     @property
     def core(self) -> Any:
@@ -74,3 +80,10 @@ class TransformersTokenizer(ModelTokenizer):
                 clean_up_tokenization_spaces=False,
             )
         return text
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return what one token adds to a text: its own bytes, which may be part of a character."""
+        if self._bytes is None:
+            return self.decode([token_id], skip_special_tokens=False).encode()
+        with self._lock:
+            return self._bytes.of(token_id)

@@ -1,21 +1,39 @@
 """What a request body asks for, whichever form it had."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mooring.generation import Grammar, PromptInput, SamplingParams, TextRequest
+from mooring.generation import (
+    NO_LOGPROBS,
+    Grammar,
+    LogprobsWanted,
+    PromptInput,
+    SamplingParams,
+    TextRequest,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Prompts, sampling parameters as the client set them (unchecked), and what answers must be."""
+    """Prompts, sampling parameters as the client set them (unchecked), and what answers must be.
+
+    With `echo` they begin with the prompt; with `echo_only` they are nothing else.
+    """
 
     prompts: tuple[PromptInput, ...]
     parameters: Mapping[str, Any]
     grammar: Grammar | None = field(default=None, kw_only=True)
     marks: tuple[str, ...] = field(default=(), kw_only=True)
+    logprobs: LogprobsWanted = field(default=NO_LOGPROBS, kw_only=True)
+    echo: bool = field(default=False, kw_only=True)
+    echo_only: bool = field(default=False, kw_only=True)
 
     def requests(self, sampling: SamplingParams) -> list[TextRequest]:
         """Return one request per prompt."""
-        return [TextRequest(prompt, sampling, self.grammar, self.marks) for prompt in self.prompts]
+        if self.echo_only:
+            sampling = replace(sampling, max_tokens=0)
+        return [
+            TextRequest(prompt, sampling, self.grammar, self.marks, self.logprobs, self.echo)
+            for prompt in self.prompts
+        ]

@@ -15,7 +15,7 @@ class IncrementalText:
 
     A piece never ends inside a character, and text that may be the start of a stop string is held
     back until it is known not to be. Of several stop strings, the one that is complete first ends
-    the text.
+    the text. `decoded` counts the characters that are known so far, those held back too.
     """
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
@@ -26,6 +26,7 @@ class IncrementalText:
         self._pending_start = 0
         self._held = ""
         self.stopped = False
+        self.decoded = 0
 
     def push(self, token_id: int) -> str:
         """Add one token and return the text it releases, often empty."""
@@ -68,6 +69,7 @@ class IncrementalText:
         return self._tokenizer.decode(self._ids[start:end])
 
     def _release(self, text: str, *, final: bool) -> str:
+        self.decoded += len(text)
         if not self._stop:
             return text
         self._held += text

@@ -23,7 +23,12 @@ class _MarkedTokenizer:
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
 
-    def decode(self, token_ids: Sequence[int]) -> str:
+    def token_bytes(self, token_id: int) -> bytes:
+        return self._tokenizer.token_bytes(token_id)
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        if not skip_special_tokens:
+            return self._tokenizer.decode(token_ids, skip_special_tokens=False)
         text, start = "", 0
         for at, token_id in enumerate(token_ids):
             if token_id in self._marks:

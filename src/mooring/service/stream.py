@@ -11,13 +11,16 @@ from mooring.generation import (
     Failed,
     Finished,
     GenerationRequest,
+    PromptRead,
     Started,
     Text,
+    TextToken,
     Token,
     Tokenizer,
 )
 from mooring.observe.record import End, SequenceRecord
 from mooring.service.admission import Place
+from mooring.service.alignment import Alignment, Echo, described_prompt
 from mooring.service.detokenize import IncrementalText
 from mooring.service.patience import Patience
 from mooring.service.turns import Turns
@@ -27,10 +30,13 @@ EndReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """Text that completion `index` has grown by; never empty."""
+    """Text that completion `index` has grown by, and the tokens that go with it if asked for; never
+    without either.
+    """
 
     index: int
     text: str
+    logprobs: tuple[TextToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +56,29 @@ class Completion:
     reason: EndReason
     tokens: int
     cached_tokens: int = 0
+    logprobs: tuple[TextToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """One sequence on its way to the engine, its place, and what is noted of it."""
+    """One sequence on its way to the engine, its place, what is noted of it, and the prompt where
+    the answer begins with it.
+    """
 
     request: GenerationRequest
     place: Place
     record: SequenceRecord
+    echo: Echo | None = None
 
 
 class _Sequence:
-    def __init__(self, admitted: Admitted, text: IncrementalText) -> None:
+    def __init__(self, admitted: Admitted, tokenizer: Tokenizer) -> None:
         self.request = admitted.request
         self.place = admitted.place
         self.record = admitted.record
-        self.text = text
+        self.echo = admitted.echo
+        self.text = IncrementalText(tokenizer, admitted.request.sampling.stop)
+        self.tokens_of_text = Alignment(tokenizer, len(self.echo.text) if self.echo else 0)
         self.begun = False
         self.tokens = 0
         self.cached_tokens = 0
@@ -89,13 +101,11 @@ class TextStream:
         patience: Patience,
     ) -> None:
         self._turns = turns
-        self._sequences = [
-            _Sequence(one, IncrementalText(tokenizer, one.request.sampling.stop))
-            for one in admitted
-        ]
+        self._tokenizer = tokenizer
+        self._sequences = [_Sequence(one, tokenizer) for one in admitted]
         self._loop = asyncio.get_running_loop()
         self._patience = patience
-        self._events: asyncio.Queue[tuple[int, Token | Text | Finished | Failed]] = asyncio.Queue()
+        self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         self._pieces = self._iterate()
 
     @property
@@ -135,12 +145,21 @@ class TextStream:
         self._patience.start(self._loop, self._give_up)
         for index, sequence in enumerate(self._sequences):
             try:
-                self._turns.submit(sequence.request, self._emitter(index), sequence.place)
+                self._submit(index, sequence)
             except MooringError:
                 for left in self._sequences[index + 1 :]:
                     left.place.release()
                 self._cancel_running()
                 raise
+
+    def _submit(self, index: int, sequence: _Sequence) -> None:
+        """Let a sequence go to the engine, unless there is nothing to generate and to ask."""
+        request = sequence.request
+        if request.sampling.max_tokens == 0 and request.logprobs.prompt is None:
+            sequence.place.release()
+            self._loop.call_soon(self._receive, index, Finished("length"))
+        else:
+            self._turns.submit(request, self._emitter(index), sequence.place)
 
     def __aiter__(self) -> Self:
         return self
@@ -163,18 +182,22 @@ class TextStream:
     async def collect(self) -> list[Completion]:
         """Wait for the end and return all completions in order."""
         texts = [""] * len(self._sequences)
+        tokens: list[list[TextToken]] = [[] for _ in texts]
         ends: dict[int, TextEnd] = {}
         try:
             async for piece in self:
                 if isinstance(piece, TextDelta):
                     texts[piece.index] += piece.text
+                    tokens[piece.index] += piece.logprobs
                 else:
                     ends[piece.index] = piece
         finally:
             await self.aclose()
         cached = self.cached_tokens
         return [
-            Completion(text, ends[index].reason, ends[index].tokens, cached[index])
+            Completion(
+                text, ends[index].reason, ends[index].tokens, cached[index], tuple(tokens[index])
+            )
             for index, text in enumerate(texts)
         ]
 
@@ -201,7 +224,7 @@ class TextStream:
             sequence.record.grow(now)
         elif isinstance(event, Text):
             sequence.record.grow(now, event.tokens)
-        else:
+        elif isinstance(event, Finished | Failed):
             self._turns.end(sequence.request.id, sequence.record.tokens)
         self._patience.note_progress(now)
         self._events.put_nowait((index, event))
@@ -216,6 +239,8 @@ class TextStream:
                 sequence = self._sequences[index]
                 if sequence.ended:
                     continue
+                if isinstance(event, Started):
+                    continue
                 if isinstance(event, Failed):
                     self._note_end(sequence, "error")
                     raise event.error
@@ -225,11 +250,16 @@ class TextStream:
             self._cancel_running()
 
     def _advance(
-        self, index: int, sequence: _Sequence, event: Token | Text | Finished
+        self, index: int, sequence: _Sequence, event: PromptRead | Token | Text | Finished
     ) -> list[TextDelta | TextEnd]:
+        pieces = self._say_prompt(index, sequence, event)
+        if isinstance(event, PromptRead):
+            return pieces
         reason: EndReason | None = None
         if isinstance(event, Token):
             sequence.tokens += 1
+            if event.likelihood is not None:
+                sequence.tokens_of_text.add(event.id, event.likelihood, sequence.text.decoded)
             text = sequence.text.push(event.id)
         elif isinstance(event, Text):
             sequence.tokens += event.tokens
@@ -242,12 +272,27 @@ class TextStream:
         if sequence.text.stopped:
             reason = "stop"
             self._turns.cancel(sequence.request.id)
-        pieces: list[TextDelta | TextEnd] = [TextDelta(index, text)] if text else []
+        final = reason is not None and not sequence.text.stopped
+        tokens = sequence.tokens_of_text.take(text, final=final)
+        if text or tokens:
+            pieces.append(TextDelta(index, text, tokens))
         if reason is not None:
             sequence.ended = True
             pieces.append(TextEnd(index, reason, sequence.tokens))
             self._note_end(sequence, reason)
         return pieces
+
+    def _say_prompt(
+        self, index: int, sequence: _Sequence, event: PromptRead | Token | Text | Finished
+    ) -> list[TextDelta | TextEnd]:
+        """Return the prompt, once, where the answer begins with it."""
+        echo, sequence.echo = sequence.echo, None
+        if echo is None:
+            return []
+        tokens: tuple[TextToken, ...] = ()
+        if isinstance(event, PromptRead):
+            tokens = described_prompt(echo, event.likelihoods, self._tokenizer)
+        return [TextDelta(index, echo.text, tokens)] if echo.text or tokens else []
 
     def _note_end(self, sequence: _Sequence, end: End) -> None:
         sequence.record.tokens = sequence.tokens

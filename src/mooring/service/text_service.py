@@ -17,10 +17,12 @@ from mooring.errors import (
     InvalidPrompt,
 )
 from mooring.generation import (
+    NO_LOGPROBS,
     Conversation,
     GenerationRequest,
     Grammar,
     Instruction,
+    LogprobsWanted,
     PromptInput,
     RawText,
     SamplingParams,
@@ -30,6 +32,7 @@ from mooring.generation import (
 )
 from mooring.observe.record import RequestRecord
 from mooring.service.admission import Activity, Admission, Bounds, Permit
+from mooring.service.alignment import Echo, echo_of
 from mooring.service.marks import with_marks
 from mooring.service.patience import Patience
 from mooring.service.stream import Admitted, Completion, TextStream
@@ -41,12 +44,25 @@ from mooring.spec.tools import CallFormat
 
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
-    """A request that can be generated: prompt token ids, and `max_tokens` that fit the context."""
+    """A request that can be generated: prompt token ids, and `max_tokens` that fit the context.
+
+    With an `echo` the answer begins with it.
+    """
 
     prompt_ids: tuple[int, ...]
     sampling: SamplingParams
     grammar: Grammar | None = None
     marks: tuple[str, ...] = ()
+    logprobs: LogprobsWanted = NO_LOGPROBS
+    echo: Echo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPrompt:
+    """The exact text that the model sees, None for token ids; and its token ids."""
+
+    text: str | None
+    token_ids: tuple[int, ...]
 
 
 class TextService:
@@ -139,9 +155,30 @@ class TextService:
     async def prepare(self, request: TextRequest) -> PreparedRequest:
         """Render and tokenize off the event loop; raise `InvalidInput` if it cannot be answered."""
         self.capabilities.check_grammar(request.grammar, request.sampling)
-        prompt_ids = await asyncio.to_thread(self._tokenize, request.prompt)
-        sampling = self._fit_context(len(prompt_ids), request.sampling)
-        return PreparedRequest(prompt_ids, sampling, request.grammar, request.marks)
+        read = await self.read(request.prompt)
+        sampling = self._fit_context(len(read.token_ids), request.sampling)
+        echo = await asyncio.to_thread(self._echo, read, request) if request.echo else None
+        return PreparedRequest(
+            read.token_ids, sampling, request.grammar, request.marks, request.logprobs, echo
+        )
+
+    async def read(
+        self, prompt: PromptInput, *, add_special_tokens: bool | None = None
+    ) -> ReadPrompt:
+        """Render and tokenize off the event loop; raise `InvalidPrompt` where that is impossible.
+
+        `add_special_tokens` says whether the tokenizer adds its own, None for what answers do.
+        """
+        return await asyncio.to_thread(self._read, prompt, add_special_tokens)
+
+    def token_bytes(self, token_ids: Sequence[int]) -> list[bytes]:
+        """Return the bytes that each token adds to a text; raise `InvalidPrompt` for no token."""
+        return [self._tokenizer.token_bytes(id) for id in self._check_ids(tuple(token_ids))]
+
+    async def text_of(self, token_ids: Sequence[int]) -> str:
+        """Return the text of tokens, special ones too; raise `InvalidPrompt` for no token."""
+        ids = self._check_ids(tuple(token_ids))
+        return await asyncio.to_thread(self._tokenizer.decode, ids, skip_special_tokens=False)
 
     async def prepare_all(self, requests: Sequence[TextRequest]) -> list[PreparedRequest]:
         """Prepare the rows of one call in order; the error of a row names it, counted from 0."""
@@ -244,33 +281,43 @@ class TextService:
                 sampling=_with_seed(request.sampling, index),
                 grammar=request.grammar,
                 cache_scope=permit.caller,
+                logprobs=request.logprobs,
             )
             for request in prepared
             for index in range(request.sampling.n)
         )
+        echoes = [request.echo for request in prepared for _ in range(request.sampling.n)]
         admitted = []
-        for request in requests:
+        for request, echo in zip(requests, echoes, strict=True):
             tokens = len(request.prompt_ids)
             noted = record.sequence(tokens, request.sampling)
-            admitted.append(Admitted(request, permit.take(tokens), noted))
+            admitted.append(Admitted(request, permit.take(tokens), noted, echo))
         tokenizer = with_marks(self._tokenizer, prepared[0].marks)
         stream = TextStream(self._turns, tokenizer, admitted, Patience(self.limits))
         self._streams.add(stream)
         stream.submit()
         return stream
 
-    def _tokenize(self, prompt: PromptInput) -> tuple[int, ...]:
+    def _echo(self, read: ReadPrompt, request: TextRequest) -> Echo:
+        text = self._tokenizer.decode(read.token_ids) if read.text is None else read.text
+        if request.logprobs.prompt is None:
+            return Echo(text)
+        return echo_of(text, read.token_ids, self._tokenizer)
+
+    def _read(self, prompt: PromptInput, add_special_tokens: bool | None) -> ReadPrompt:
         text = self.render(prompt)
         if text is None:
             assert isinstance(prompt, TokenIds)
             ids = self._check_ids(prompt.ids)
         else:
             _check_unicode(text)
-            add = isinstance(prompt, RawText) or self._prompt_format.adds_special_tokens
+            add = add_special_tokens
+            if add is None:
+                add = isinstance(prompt, RawText) or self._prompt_format.adds_special_tokens
             ids = tuple(self._tokenizer.encode(text, add_special_tokens=add))
         if not ids:
             raise InvalidPrompt("The prompt must have at least one token. Given: none.")
-        return ids
+        return ReadPrompt(text, ids)
 
     def _check_messages(self, given: int) -> None:
         limit = self.limits.max_messages
@@ -291,12 +338,13 @@ class TextService:
     def _fit_context(self, prompt_tokens: int, sampling: SamplingParams) -> SamplingParams:
         context = self.capabilities.context_length
         room = context - prompt_tokens
-        if room < 1:
+        if room < (0 if sampling.max_tokens == 0 else 1):
             raise ContextExceeded(
                 f"The prompt must have fewer than {context} tokens, the model's context. "
                 f"Given: {prompt_tokens}. Shorten it."
             )
-        return replace(sampling, max_tokens=min(room, sampling.max_tokens or room))
+        asked = room if sampling.max_tokens is None else sampling.max_tokens
+        return replace(sampling, max_tokens=min(room, asked))
 
 
 def _with_seed(sampling: SamplingParams, index: int) -> SamplingParams:

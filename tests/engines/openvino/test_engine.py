@@ -10,7 +10,7 @@ import transformers
 
 from mooring.engines.openvino import OpenVINOEngine
 from mooring.errors import CorruptArtifact, InvalidParameter, RequestFailed, UnsupportedParameter
-from mooring.generation import Failed, Finished
+from mooring.generation import Failed, Finished, LogprobsWanted
 from mooring.settings import EngineSettings
 from tests.engines.conftest import ConvertedOf, SnapshotOf
 from tests.engines.driving import ask
@@ -70,6 +70,27 @@ def test_tokens_alone_are_those_of_transformers(started: Any, greedy_of: Any) ->
     engine = started("mpt", paged=False)
     answers = [ask(engine, prompt, max_tokens=20, ignore_eos=True) for prompt in PROMPTS]
     assert [answer.wait().tokens for answer in answers] == greedy_of("mpt", PROMPTS, 20)
+
+
+def test_logprobs_are_those_of_the_raw_scores(started: Any, snapshot_of: SnapshotOf) -> None:
+    answer = ask(
+        started(), PROMPTS[2], max_tokens=9, ignore_eos=True, logprobs=LogprobsWanted(answer=0),
+        temperature=1.5, seed=3, top_k=40, repetition_penalty=1.3,
+    ).wait()  # fmt: skip
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        snapshot_of("llama"), dtype=torch.float32
+    )
+    ids = torch.tensor([PROMPTS[2] + answer.tokens])
+    with torch.inference_mode():
+        scores = model(ids).logits[0, -10:-1].log_softmax(-1)
+    right = scores.gather(-1, ids[0, -9:, None]).squeeze(-1).tolist()
+    given = [one.logprob for one in answer.likelihoods if one]
+    assert given == pytest.approx(right, abs=1e-3)
+
+
+def test_logprobs_are_refused_where_one_runs_alone(started: Any) -> None:
+    with pytest.raises(UnsupportedParameter, match="cannot honour `logprobs`"):
+        ask(started("mpt", paged=False), [5], max_tokens=1, logprobs=LogprobsWanted(answer=0))
 
 
 def test_the_paged_way_gets_alibi_wrong(started: Any, greedy_of: Any) -> None:

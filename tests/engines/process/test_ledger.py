@@ -12,6 +12,9 @@ from mooring.generation import (
     Failed,
     Finished,
     GenerationRequest,
+    Likelihood,
+    LogprobsWanted,
+    PromptRead,
     SamplingParams,
     Started,
     Token,
@@ -55,6 +58,23 @@ def test_survivors_go_on_where_they_were_in_order(ledger: Ledger) -> None:
     assert isinstance(unseeded[-1], Failed)
     assert type(unseeded[-1].error) is EngineStopped
     assert unseeded[-1].error.message == "died"
+
+
+def test_a_prompt_whose_logprobs_were_sent_is_not_told_again(ledger: Ledger) -> None:
+    read = PromptRead((Likelihood(-1.0),))
+    events: list[Event] = []
+    for id, most in (("a", 3), ("b", 0), ("c", 0)):
+        sampling = SamplingParams(temperature=0.0)
+        wanted = LogprobsWanted(answer=1, prompt=2)
+        ledger.add(GenerationRequest(id, (1, 2), sampling, logprobs=wanted), events.append, most)
+    ledger.due()
+    ledger.record("a", read)
+    ledger.record("b", read)
+    ledger.survive("died", 2)
+    assert events == [read, read, Finished("length")]
+    assert [(r.id, r.logprobs) for r in ledger.due()] == [("a", LogprobsWanted(answer=1))]
+    ledger.record("a", Finished("length"))
+    assert [(r.id, r.logprobs) for r in ledger.due()] == [("c", wanted)]
 
 
 def test_what_is_cancelled_gets_no_more_tokens_and_one_end(ledger: Ledger) -> None:

@@ -34,10 +34,14 @@ from mooring.errors import (
     make_error,
 )
 from mooring.generation import (
+    Event,
     Failed,
     Finished,
     GenerationRequest,
     Grammar,
+    Likelihood,
+    LogprobsWanted,
+    PromptRead,
     SamplingParams,
     Started,
     Token,
@@ -48,7 +52,10 @@ SAMPLING = SamplingParams(
     max_tokens=9, temperature=0.3, seed=-(2**63), stop=("a", "é"), logit_bias=((3, -1.5), (4, 2.0))
 )
 GRAMMAR = Grammar("json_schema", '{"type": "null"}', param="response_format.json_schema.schema")
-REQUEST = GenerationRequest("sequence-1", (5, 6, 2**31), SAMPLING, (7, 8), "a key", GRAMMAR)
+REQUEST = GenerationRequest(
+    "sequence-1", (5, 6, 2**31), SAMPLING, (7, 8), "a key", GRAMMAR, LogprobsWanted(5, 0, 2)
+)
+LIKELY = Likelihood(-0.1, ((7, -0.1), (2**31, -9999.0)))
 
 COMMAND_LIST: list[Command] = [
     Open(EngineDescription("/a b", 9, 8, EngineSettings("echo"), end_token_ids=(1, 2)), 0.5),
@@ -86,10 +93,23 @@ def test_tuples_stay_tuples() -> None:
 
 @pytest.mark.parametrize(
     "event",
-    [Started(), Started(3), Token(0), Token(2**31), Finished("stop"), Finished("length", 9)],
+    [
+        Started(),
+        Started(3),
+        Token(0),
+        Token(2**31),
+        Token(7, Likelihood(-2.5)),
+        Token(7, LIKELY),
+        PromptRead(()),
+        PromptRead((LIKELY, Likelihood(-3.0))),
+        Finished("stop"),
+        Finished("length", 9),
+    ],
 )
-def test_events_come_out_the_same(event: Started | Token | Finished) -> None:
-    assert unpack(pack(event)) == event
+def test_events_come_out_the_same(event: Event) -> None:
+    (report,) = Frames(REPORTS).feed(frame(Events(Load(0, 0, 0), [("a", pack(event))])))
+    assert isinstance(report, Events)
+    assert unpack(report.events[0][1]) == event
 
 
 def test_errors_keep_class_message_and_field() -> None:

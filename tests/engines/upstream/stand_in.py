@@ -83,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
                 break
             time.sleep(self.seconds_per_token)
             told += 1
-            self._event(self._piece(prompt, position))
+            self._event(self._piece(body, prompt, position))
             if position == 2 and fault:
                 self._misbehave(fault, prompt)
                 if fault != "goes on after the end":
@@ -109,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
         elif fault == "cut":
             self.wfile.write(b"data: {")
 
-    def _piece(self, prompt: Any, position: int) -> dict[str, Any]:
+    def _piece(self, body: dict[str, Any], prompt: Any, position: int) -> dict[str, Any]:
         item = _echo(prompt, position)
         if self.path == "/generate":
             ids = [_echo(prompt, at) for at in range(position + 1)]
@@ -118,7 +118,10 @@ class Handler(BaseHTTPRequestHandler):
             return {"content": chr(item), "stop": False, "tokens_predicted": position + 1}
         if isinstance(prompt, str):
             return {"choices": [{"text": item}]}
-        return {"choices": [{"token_ids": [item], "text": "?"}]}
+        choice: dict[str, Any] = {"token_ids": [item], "text": "?"}
+        if body.get("logprobs") is not None:
+            choice["logprobs"] = _logprobs(item, body["logprobs"])
+        return {"choices": [choice]}
 
     def _last(self, prompt: Any, told: int, reason: str) -> dict[str, Any]:
         if self.path == "/generate":
@@ -144,6 +147,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def _logprobs(item: int, most: int) -> dict[str, Any]:
+    """Tell what vLLM tells: the token itself is always among the most likely ones."""
+    top = {f"token_id:{item + n}": -1.0 - n for n in range(most)} | {f"token_id:{item}": -1.0}
+    return {
+        "tokens": [f"token_id:{item}"], "token_logprobs": [-1.0], "top_logprobs": [top],
+    }  # fmt: skip
 
 
 def _period(prompt: Any) -> int:

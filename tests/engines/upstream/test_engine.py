@@ -22,7 +22,7 @@ from mooring.errors import (
     ServerBusy,
     UnsupportedParameter,
 )
-from mooring.generation import Failed, Finished
+from mooring.generation import Failed, Finished, Likelihood, LogprobsWanted
 from mooring.settings import UpstreamKind, UpstreamSettings
 from tests.engines.driving import Answer, ask, engine_threads
 from tests.engines.process.children import Observed, wait_for
@@ -79,6 +79,16 @@ def test_token_ids_come_back_without_the_end_token(start: Start, kind: UpstreamK
     assert (cut.tokens, cut.end) == (PROMPT[:2], Finished("length", cached))
 
 
+def test_logprobs_are_those_of_the_server(start: Start) -> None:
+    wanted = LogprobsWanted(answer=2)
+    answer = ask(start("vllm"), PROMPT, max_tokens=2, logprobs=wanted).wait()
+    assert answer.likelihoods == [
+        Likelihood(-1.0, ((token, -1.0), (token + 1, -2.0))) for token in PROMPT[:2]
+    ]
+    bare = ask(start("vllm"), PROMPT, max_tokens=2, logprobs=LogprobsWanted(answer=0)).wait()
+    assert bare.likelihoods == [Likelihood(-1.0)] * 2
+
+
 @pytest.mark.parametrize("kind", ["llama.cpp", "transformers", "openai"])
 def test_text_comes_with_the_servers_count(start: Start, kind: UpstreamKind) -> None:
     engine = start(kind)
@@ -111,7 +121,8 @@ def test_every_parameter_is_sent_under_the_servers_own_name(start: Start, tmp_pa
         "top_k": 4, "min_p": 0.1, "repetition_penalty": 1.1, "presence_penalty": 0.2,
         "frequency_penalty": 0.3, "seed": -5, "logit_bias": {"7": 1.5}, "ignore_eos": False,
         "return_token_ids": True, "add_special_tokens": False, "stream": True,
-        "stream_options": {"include_usage": True},
+        "stream_options": {"include_usage": True}, "logprobs": None,
+        "return_tokens_as_token_ids": None,
     }  # fmt: skip
 
 

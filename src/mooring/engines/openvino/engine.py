@@ -87,6 +87,7 @@ class OpenVINOEngine(EngineLoop):
             vocabulary_size=self._model.vocabulary_size,
             max_running=self._settings.max_running if self._model.paged else 1,
             unsupported=UNSUPPORTED,
+            top_logprobs=0 if self._model.paged else None,
         )
 
     def _step(self, joining: list[Sequence]) -> None:

@@ -3,11 +3,12 @@
 import secrets
 from collections import deque
 from collections.abc import Collection, Iterable
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from mooring.engines.sequence import Sequence
 from mooring.errors import RequestFailed
-from mooring.generation import Failed, SamplingParams
+from mooring.generation import LEAST_LOGPROB, Failed, Likelihood, SamplingParams
 
 if TYPE_CHECKING:
     from openvino_genai import GenerationConfig
@@ -45,13 +46,19 @@ class Answer:
             setattr(config, name, value)
         return config
 
-    def take(self, token_ids: Iterable[int]) -> None:
-        """Push tokens as they come, and end at an end token, the limit, or a difference."""
-        for token_id in token_ids:
+    def take(self, token_ids: Iterable[int], logprobs: Iterable[float] = ()) -> None:
+        """Push tokens as they come, and end at an end token, the limit, or a difference.
+
+        `logprobs` are theirs, by the model's raw scores; they count only where they are asked for.
+        """
+        asked = self.sequence.request.logprobs.answer is not None
+        told = logprobs if asked else repeat(None)
+        for token_id, logprob in zip(token_ids, told, strict=False):
+            likelihood = None if logprob is None else Likelihood(max(logprob, LEAST_LOGPROB))
             if self.sequence.ended:
                 return
             if not self._sent_before:
-                self.sequence.push(token_id, self._end_token_ids)
+                self.sequence.push(token_id, self._end_token_ids, likelihood)
             elif token_id != self._sent_before.popleft():
                 self.sequence.end(Failed(RequestFailed(
                     "The answer that was begun could not be repeated with the same tokens. "
@@ -67,6 +74,8 @@ class Answer:
             "presence_penalty": sampling.presence_penalty,
             "frequency_penalty": sampling.frequency_penalty,
         }
+        if self.sequence.request.logprobs.answer is not None:
+            values["logprobs"] = 1
         if not sampling.ignore_eos:
             values["stop_token_ids"] = set(self._end_token_ids)
         if sampling.greedy:

@@ -102,7 +102,7 @@ def _read(answer: Answer, handle: Any) -> None:
 
     while handle.can_read():
         for output in handle.read().values():
-            answer.take(output.generated_ids)
+            answer.take(output.generated_ids, output.generated_log_probs)
     if handle.get_status() != GenerationStatus.RUNNING and not answer.sequence.ended:
         # The library gives up a request that its cache cannot hold, and says so only here.
         answer.sequence.end(Failed(RequestFailed(

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field, replace
 
 from mooring.engines.contract import CacheUse, Emit, Load
 from mooring.errors import EngineStopped, RequestFailed
-from mooring.generation import Event, Failed, Finished, GenerationRequest, Started, Token
+from mooring.generation import (
+    Event,
+    Failed,
+    Finished,
+    GenerationRequest,
+    PromptRead,
+    Started,
+    Text,
+    Token,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +31,9 @@ class Entry:
 
     `handed` says that the present child has it, `running` that this child has begun with it,
     `unread` that it has sent no token for it, and `started` that any child has begun; `wrote` that
-    text was sent of which the tokens are not known. `deaths` counts the children that died while it
-    ran, and `suspect` says that it may be why, until the present child has gone on for a while.
+    text was sent of which the tokens are not known, `told_prompt` that the prompt's
+    log-probabilities were sent. `deaths` counts the children that died while it ran, and `suspect`
+    says that it may be why, until the present child has gone on for a while.
     """
 
     request: GenerationRequest
@@ -35,6 +45,7 @@ class Entry:
     running: bool = False
     started: bool = False
     wrote: bool = False
+    told_prompt: bool = False
     cancelled: bool = False
     deaths: int = 0
     suspect: bool = False
@@ -43,7 +54,10 @@ class Entry:
     def remainder(self) -> GenerationRequest:
         """Return the request that goes on where this one is."""
         done = self.request.generated_ids + tuple(self.generated)
-        return replace(self.request, generated_ids=done)
+        logprobs = self.request.logprobs
+        if self.told_prompt:
+            logprobs = replace(logprobs, prompt=None)
+        return replace(self.request, generated_ids=done, logprobs=logprobs)
 
     @property
     def begun(self) -> bool:
@@ -58,7 +72,9 @@ class Entry:
     @property
     def complete(self) -> bool:
         """Whether all tokens were sent, and only the end is missing."""
-        return len(self.request.generated_ids) + len(self.generated) >= self.max_tokens
+        owes_prompt = self.request.logprobs.prompt is not None and not self.told_prompt
+        done = len(self.request.generated_ids) + len(self.generated)
+        return done >= self.max_tokens and not owes_prompt
 
 
 class Ledger:
@@ -169,10 +185,13 @@ class Ledger:
         if entry.cancelled:
             return False
         entry.running = True
-        if isinstance(event, Token):
-            entry.generated.append(event.id)
-        else:
-            entry.wrote = True
+        match event:
+            case Token(id):
+                entry.generated.append(id)
+            case PromptRead():
+                entry.told_prompt = True
+            case Text():
+                entry.wrote = True
         return True
 
     def settle(self) -> None:

@@ -15,6 +15,8 @@ from mooring.generation import (
     Finished,
     FinishReason,
     GenerationRequest,
+    Likelihood,
+    PromptRead,
     Started,
     Text,
     Token,
@@ -44,9 +46,27 @@ class Piece(Struct, tag=True, frozen=True):
     tokens: int
 
 
-# A token id, text, that a sequence was taken up, how and with how many cached tokens it finished,
-# or what failed.
-Packed = int | Piece | Taken | tuple[FinishReason, int] | Trouble
+Top = tuple[tuple[int, float], ...]
+
+
+class Weighed(Struct, tag="w", frozen=True):
+    """A token id, its log-probability, and the most likely ones with theirs."""
+
+    id: int
+    p: float
+    top: Top
+
+
+class Read(Struct, tag="r", frozen=True):
+    """The log-probabilities of a prompt's tokens, and for each the most likely ones with theirs."""
+
+    p: list[float]
+    top: list[Top]
+
+
+# A token id, weighed or not, text, that a sequence was taken up, that its prompt was read, how and
+# with how many cached tokens it finished, or what failed.
+Packed = int | Weighed | Read | Piece | Taken | tuple[FinishReason, int] | Trouble
 
 
 class Open(Struct, tag=True, frozen=True):
@@ -151,10 +171,12 @@ def error_of(trouble: Trouble) -> MooringError:
 def pack(event: Event) -> Packed:
     """Return an event as data."""
     match event:
-        case Token(id):
-            return id
+        case Token(id, likelihood):
+            return id if likelihood is None else Weighed(id, likelihood.logprob, likelihood.top)
         case Started(cached_tokens):
             return Taken(cached_tokens)
+        case PromptRead(likelihoods):
+            return Read([one.logprob for one in likelihoods], [one.top for one in likelihoods])
         case Text(text, tokens):
             return Piece(text, tokens)
         case Finished(reason, cached_tokens):
@@ -167,6 +189,10 @@ def unpack(data: Packed) -> Event:
     """Return the event that `data` was made from."""
     if isinstance(data, int):
         return Token(data)
+    if isinstance(data, Weighed):
+        return Token(data.id, Likelihood(data.p, data.top))
+    if isinstance(data, Read):
+        return PromptRead(tuple(map(Likelihood, data.p, data.top)))
     if isinstance(data, Piece):
         return Text(data.text, data.tokens)
     if isinstance(data, Taken):

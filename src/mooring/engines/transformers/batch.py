@@ -11,15 +11,27 @@ class Batch:
     """The tensors of rows that started together; `forward` gives the next token's logits.
 
     Rows are left-padded to equal length and the padding is masked. The model makes its own
-    cache at the first call, of whatever kind it uses.
+    cache at the first call, of whatever kind it uses. With `keep_all` that call keeps the logits
+    after every token of the first row.
     """
 
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], vocabulary_size: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        vocabulary_size: int,
+        *,
+        keep_all: bool = False,
+    ) -> None:
         self._model = model
         self._vocabulary_size = vocabulary_size
         self._ids, mask = _left_padded(prompts, model.device)
         self._inputs = _first_inputs(model, mask)
         self._first = True
+        self._keep_all = keep_all
+        self._all: torch.Tensor | None = None
+        if keep_all and "logits_to_keep" in self._inputs:
+            self._inputs["logits_to_keep"] = 0
 
     @property
     def rows(self) -> int:
@@ -36,9 +48,22 @@ class Batch:
         )
         outputs = self._model(**inputs, return_dict=True)
         self._inputs = self._model._update_model_kwargs_for_generation(outputs, self._inputs)
+        if self._first and self._keep_all:
+            self._keep(outputs.logits)
         self._first = False
         logits: torch.Tensor = outputs.logits[:, -1, : self._vocabulary_size]
         return logits.to(self._ids.device)
+
+    def take_all(self) -> torch.Tensor:
+        """Return the logits `[tokens, vocabulary]` that the first pass kept, and forget them."""
+        kept, self._all = self._all, None
+        assert kept is not None
+        return kept
+
+    def _keep(self, logits: torch.Tensor) -> None:
+        self._all = logits[0, :, : self._vocabulary_size].to(self._ids.device)
+        if "logits_to_keep" in self._inputs:
+            self._inputs["logits_to_keep"] = 1
 
     def append(self, token_ids: Sequence[int]) -> None:
         """Add the next token of each row."""

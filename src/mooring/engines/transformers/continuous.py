@@ -13,6 +13,7 @@ from mooring.engines.sequence import Sequence
 from mooring.engines.transformers.columns import Columns
 from mooring.engines.transformers.forward import Forward
 from mooring.engines.transformers.loader import LoadedModel
+from mooring.engines.transformers.logprobs import describe_chosen
 from mooring.engines.transformers.pace import Pace
 from mooring.engines.transformers.prefill import Prefill
 from mooring.engines.transformers.prefixes import NOTHING, Layers, PrefixStore
@@ -174,8 +175,10 @@ class Continuous:
 
     def _sample(self, rows: list[Row], logits: torch.Tensor) -> None:
         tokens = choose_tokens(logits, [row.sampler for row in rows])
-        for row, token_id in zip(rows, tokens, strict=True):
-            row.take(token_id, self._end_token_ids)
+        wanted = [row.sequence.request.logprobs.answer for row in rows]
+        likelihoods = describe_chosen(logits, tokens, wanted)
+        for row, token_id, likelihood in zip(rows, tokens, likelihoods, strict=True):
+            row.take(token_id, self._end_token_ids, likelihood)
 
     def _make_room(self) -> bool:
         """Make sure that every row can go on: if need be, put back the youngest."""
@@ -220,8 +223,8 @@ class Continuous:
         return self._prefill
 
     def _begin(self, row: Row) -> Prefill:
-        """Begin to read a row's tokens after those that were read before; never all of them."""
-        request, ids = row.sequence.request, row.ids[:-1]
+        """Begin to read a row's tokens after those that were read before and may be skipped."""
+        request, ids = row.sequence.request, row.ids[: row.skippable]
         find = partial(self._prefixes.find, request.cache_scope, ids)
         found = attempt(find, "No memory to copy a prefix; it is read again.")
         prefix = NOTHING if isinstance(found, EngineError) else found
@@ -241,7 +244,10 @@ class Continuous:
         if isinstance(tokens, EngineError):
             prefill.row.fail(tokens)
         elif prefill.logits is not None:
-            self._sample([prefill.row], prefill.logits)
+            if prefill.row.sequence.owes_prompt:
+                prefill.row.sequence.read_prompt(prefill.likelihoods)
+            if not prefill.row.sequence.ended:
+                self._sample([prefill.row], prefill.logits)
             if prefill.row.sequence.ended or self._join(prefill):
                 self._keep(prefill.row, prefill.layers)
         if isinstance(tokens, EngineError) or prefill.logits is not None:

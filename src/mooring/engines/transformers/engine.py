@@ -11,6 +11,7 @@ from mooring.engines.transformers.loader import (
     load_model,
     transformers_version,
 )
+from mooring.generation import MAX_TOP_LOGPROBS
 from mooring.settings import EngineSettings
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class TransformersEngine(EngineLoop):
             context_length=runner.context_length,
             vocabulary_size=loaded.vocabulary_size,
             max_running=self._settings.max_running,
+            top_logprobs=MAX_TOP_LOGPROBS,
+            prompt_logprobs=True,
         )
 
     def _step(self, joining: list[Sequence]) -> None:

@@ -9,11 +9,14 @@ from mooring.engines.transformers.loader import LoadedModel
 
 
 class Forward:
-    """Calls a model with the arguments that its `forward` declares."""
+    """Calls a model with the arguments that its `forward` declares.
+
+    `vocabulary_size` is the width of its logits.
+    """
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._model = loaded.model
-        self._vocabulary_size = loaded.vocabulary_size
+        self.vocabulary_size = loaded.vocabulary_size
         declared = forward_parameters(loaded.model)
         self._takes_mask = "attention_mask" in declared
         self._takes_positions = "position_ids" in declared
@@ -48,5 +51,5 @@ class Forward:
         outputs = self._model(
             input_ids=ids, past_key_values=cache, use_cache=True, return_dict=True, **inputs
         )
-        logits: torch.Tensor = outputs.logits[:, -count:, : self._vocabulary_size].flatten(0, 1)
+        logits: torch.Tensor = outputs.logits[:, -count:, : self.vocabulary_size].flatten(0, 1)
         return logits.to(ids.device)

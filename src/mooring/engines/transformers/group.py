@@ -3,16 +3,18 @@
 from mooring.engines.sequence import Sequence
 from mooring.engines.transformers.batch import Batch
 from mooring.engines.transformers.loader import LoadedModel
+from mooring.engines.transformers.logprobs import describe, describe_chosen
 from mooring.engines.transformers.row import Row
 from mooring.engines.transformers.sampling import choose_tokens
 
 
 class Group:
-    """A batch and its rows."""
+    """A batch and its rows; a sequence that owes its prompt's log-probabilities must be alone."""
 
     def __init__(self, loaded: LoadedModel, sequences: list[Sequence]) -> None:
         prompts = [sequence.request.input_ids for sequence in sequences]
-        self._batch = Batch(loaded.model, prompts, loaded.vocabulary_size)
+        owes = any(sequence.owes_prompt for sequence in sequences)
+        self._batch = Batch(loaded.model, prompts, loaded.vocabulary_size, keep_all=owes)
         self._rows = [Row(loaded, sequence) for sequence in sequences]
 
     @property
@@ -25,11 +27,23 @@ class Group:
         places = self._leave()
         rows = [self._rows[place] for place in places]
         logits = self._batch.forward()
+        if rows and rows[0].sequence.owes_prompt:
+            self._tell_prompt(rows[0].sequence)
+            if rows[0].sequence.ended:
+                return
         chosen = choose_tokens(logits[places], [row.sampler for row in rows])
         tokens = dict(zip(places, chosen, strict=True))
         self._batch.append([tokens.get(place) or 0 for place in range(len(self._rows))])
-        for row, token_id in zip(rows, chosen, strict=True):
-            row.take(token_id, end_token_ids)
+        wanted = [row.sequence.request.logprobs.answer for row in rows]
+        likelihoods = describe_chosen(logits[places], chosen, wanted)
+        for row, token_id, likelihood in zip(rows, chosen, likelihoods, strict=True):
+            row.take(token_id, end_token_ids, likelihood)
+
+    def _tell_prompt(self, sequence: Sequence) -> None:
+        request = sequence.request
+        begin, told = request.logprobs.prompt_begin, request.prompt_ids
+        scores = self._batch.take_all()[begin - 1 : len(told) - 1]
+        sequence.read_prompt(describe(scores, told[begin:], request.logprobs.prompt or 0))
 
     def _leave(self) -> list[int]:
         """Drop the rows that have ended, if the cache can; return the places that go on."""

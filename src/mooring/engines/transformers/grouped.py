@@ -40,13 +40,15 @@ class Grouped:
         self._groups = [group for group in self._groups if group.running]
 
     def _arrange(self, joining: list[Sequence]) -> list[list[Sequence]]:
-        """Split into lists that can share a batch."""
+        """Split into lists that can share a batch; one whose prompt is owed is for itself."""
+        alone = [[sequence] for sequence in joining if sequence.owes_prompt]
+        others = [sequence for sequence in joining if not sequence.owes_prompt]
         if self._can_pad:
-            return [joining] if joining else []
+            return alone + ([others] if others else [])
         by_length: defaultdict[int, list[Sequence]] = defaultdict(list)
-        for sequence in joining:
+        for sequence in others:
             by_length[len(sequence.request.input_ids)].append(sequence)
-        return list(by_length.values())
+        return alone + list(by_length.values())
 
     def _step(self, group: Group) -> None:
         try:

@@ -5,7 +5,7 @@ from mooring.engines.transformers.loader import LoadedModel
 from mooring.engines.transformers.lookup import Lookup
 from mooring.engines.transformers.sampling import RowSampler
 from mooring.errors import EngineError, RequestFailed
-from mooring.generation import Failed
+from mooring.generation import Failed, Likelihood
 
 
 class Row:
@@ -45,13 +45,29 @@ class Row:
         """Whether it has chosen a token here."""
         return len(self.ids) > len(self.sequence.request.input_ids)
 
-    def take(self, token_id: int | None, end_token_ids: frozenset[int]) -> None:
+    @property
+    def skippable(self) -> int:
+        """How many of its first tokens may be skipped if their keys and values are known.
+
+        Never the last one; nor, while the prompt's log-probabilities are owed, those before them.
+        """
+        sequence = self.sequence
+        if sequence.owes_prompt:
+            return sequence.request.logprobs.prompt_begin - 1
+        return len(self.ids) - 1
+
+    def take(
+        self,
+        token_id: int | None,
+        end_token_ids: frozenset[int],
+        likelihood: Likelihood | None = None,
+    ) -> None:
         """Add the next token and send it; None if none was possible."""
         if token_id is None:
             self.fail(_no_token_possible())
         else:
             self.ids.append(token_id)
-            self.sequence.push(token_id, end_token_ids)
+            self.sequence.push(token_id, end_token_ids, likelihood)
 
     def fail(self, error: EngineError) -> None:
         """End with `error`."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from mooring.engines.upstream.connection import ConnectionLost
 from mooring.engines.upstream.dialect import Dialect, NotUnderstood, Piece, Question
-from mooring.generation import Finished, FinishReason, GenerationRequest, Text, Token
+from mooring.generation import Finished, FinishReason, GenerationRequest, Likelihood, Text, Token
 
 
 class Answer:
@@ -52,6 +52,7 @@ class Answer:
             sampling=self._request.sampling,
             end_token_ids=self._end_token_ids,
             model=model,
+            logprobs=self._request.logprobs.answer,
         )
 
     def take(self, message: Mapping[str, Any]) -> Iterator[Token | Text]:
@@ -77,8 +78,18 @@ class Answer:
             yield Text("", self._generated_tokens - self._counted)
         yield Finished(finish, self._cached_tokens)
 
+    def _bounded(self, likelihood: Likelihood | None) -> Likelihood | None:
+        """Keep as many of the most likely tokens as were asked for: servers may add the token."""
+        most = self._request.logprobs.answer
+        if likelihood is None or most is None:
+            return None
+        return Likelihood(likelihood.logprob, likelihood.top[:most])
+
     def _tokens(self, piece: Piece) -> Iterator[Token]:
-        for token_id in piece.token_ids:
+        likelihoods = piece.likelihoods or (None,) * len(piece.token_ids)
+        if len(likelihoods) != len(piece.token_ids):
+            raise NotUnderstood("it told other log-probabilities than of the tokens it gave")
+        for token_id, likelihood in zip(piece.token_ids, likelihoods, strict=True):
             if self._stopped:
                 self.complete = True
                 return
@@ -86,7 +97,7 @@ class Answer:
             if token_id in self._end_token_ids and not self._request.sampling.ignore_eos:
                 self._stopped = True
             elif position >= len(self._again):
-                yield Token(token_id)
+                yield Token(token_id, self._bounded(likelihood))
             elif token_id != self._again[position]:
                 raise NotUnderstood("it began the answer in another way than before")
 

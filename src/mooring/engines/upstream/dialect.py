@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mooring.generation import FinishReason, SamplingParams
+from mooring.generation import FinishReason, Likelihood, SamplingParams
 
 
 class NotUnderstood(Exception):
@@ -17,7 +17,8 @@ class Question:
     """One sequence to ask for.
 
     `text` is what a server with the model's own tokenizer reads as `input_ids`, only for dialects
-    that take text. `model` is the server's own name for it, None if it does not tell.
+    that take text. `model` is the server's own name for it, None if it does not tell. `logprobs` is
+    how many of the most likely tokens are wanted with each token's log-probability, None for none.
     """
 
     input_ids: tuple[int, ...]
@@ -26,13 +27,18 @@ class Question:
     sampling: SamplingParams
     end_token_ids: tuple[int, ...]
     model: str | None
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one message of an answer brings; `generated_tokens` counts those of the whole answer."""
+    """What one message of an answer brings; `generated_tokens` counts those of the whole answer.
+
+    `likelihoods` are those of `token_ids`, where they were asked for.
+    """
 
     token_ids: tuple[int, ...] = ()
+    likelihoods: tuple[Likelihood, ...] = ()
     text: str = ""
     finish: FinishReason | None = None
     cached_tokens: int = 0
@@ -44,7 +50,8 @@ class Dialect(ABC):
 
     `takes_text` and `writes_text` say that prompts and answers are text instead of token ids,
     `lists_models` that `/v1/models` names its model and perhaps its context, `unsupported` which
-    sampling parameters it cannot honour as they are meant here.
+    sampling parameters it cannot honour as they are meant here, `top_logprobs` how many of the most
+    likely tokens it names with log-probabilities of its raw scores, None if it has none.
     """
 
     path: ClassVar[str]
@@ -52,6 +59,7 @@ class Dialect(ABC):
     writes_text: ClassVar[bool] = False
     lists_models: ClassVar[bool] = True
     unsupported: ClassVar[tuple[str, ...]] = ()
+    top_logprobs: ClassVar[int | None] = None
 
     @abstractmethod
     def body(self, question: Question) -> dict[str, Any]:

@@ -150,6 +150,7 @@ class UpstreamEngine(SupervisedEngine):
             vocabulary_size=self._description.vocabulary_size,
             max_running=self._description.settings.max_running,
             unsupported=self._dialect.unsupported,
+            top_logprobs=self._dialect.top_logprobs,
         )
 
     async def _attend(self, connection: Connection, watch: Watch) -> None:

@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mooring.engines.upstream.dialect import Dialect, Piece, Question, finish_of
+from mooring.engines.upstream.dialect import Dialect, NotUnderstood, Piece, Question, finish_of
+from mooring.generation import LEAST_LOGPROB, MAX_TOP_LOGPROBS, Likelihood
+
+_TOKEN = "token_id:"
 
 
 class Vllm(Dialect):
     """vLLM's `/v1/completions`, which knows every sampling parameter."""
 
     path = "/v1/completions"
+    top_logprobs = MAX_TOP_LOGPROBS
 
     def body(self, question: Question) -> dict[str, Any]:
         """Ask with every parameter, so that no default of the server's takes part."""
@@ -30,6 +34,8 @@ class Vllm(Dialect):
             "ignore_eos": sampling.ignore_eos,
             "return_token_ids": True,
             "add_special_tokens": False,
+            "logprobs": question.logprobs,
+            "return_tokens_as_token_ids": None if question.logprobs is None else True,
             "stream": True,
             "stream_options": {"include_usage": True},
         }
@@ -41,6 +47,29 @@ class Vllm(Dialect):
         choice = (message.get("choices") or [{}])[0]
         return Piece(
             token_ids=tuple(choice.get("token_ids") or ()),
+            likelihoods=_likelihoods(choice.get("logprobs")),
             finish=finish_of(choice.get("finish_reason")),
             cached_tokens=details.get("cached_tokens") or 0,
         )
+
+
+def _likelihoods(told: Mapping[str, Any] | None) -> tuple[Likelihood, ...]:
+    """Read what is told of each token: its own log-probability, and those of the most likely."""
+    if not told:
+        return ()
+    tops = told.get("top_logprobs") or [None] * len(told["token_logprobs"])
+    return tuple(
+        Likelihood(max(own, LEAST_LOGPROB), _top(top or {}))
+        for own, top in zip(told["token_logprobs"], tops, strict=True)
+    )
+
+
+def _top(told: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
+    best = sorted(told.items(), key=lambda one: -one[1])
+    return tuple((_token_id(name), max(value, LEAST_LOGPROB)) for name, value in best)
+
+
+def _token_id(name: str) -> int:
+    if not name.startswith(_TOKEN) or not name.removeprefix(_TOKEN).isdigit():
+        raise NotUnderstood("it names tokens by their texts where it was asked for their ids")
+    return int(name.removeprefix(_TOKEN))

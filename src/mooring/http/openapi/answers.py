@@ -50,6 +50,11 @@ RESPONSE = holding(
     output=list_of(holding(type={"enum": ["message", "function_call"]}, id=TEXT)),
     usage=holding(input_tokens=NUMBER, output_tokens=NUMBER, total_tokens=NUMBER),
 )
+_TOKENS = {"count": NUMBER, "max_model_len": NUMBER, "tokens": list_of(NUMBER)}
+RENDERED = holding(prompt=TEXT, **_TOKENS)
+TOKENIZED = holding(**_TOKENS, token_strs={"type": ["array", "null"]})
+DETOKENIZED = holding(prompt=TEXT)
+DECISION = holding(model=TEXT, answers=list_of(OPEN_OBJECT), usage=OPEN_OBJECT)
 MODEL = holding(id=TEXT, object={"const": "model"}, created=NUMBER, owned_by=TEXT)
 MODELS = holding(object={"const": "list"}, data=list_of(MODEL))
 _CANDIDATES = holding(candidates=list_of(TEXT))

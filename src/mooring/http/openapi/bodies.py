@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mooring.generation import MAX_TOP_LOGPROBS
 from mooring.http.openapi.fields import Schema, body_schema, sampling_schemas
 from mooring.protocol.messages import MAX_MESSAGES, ROLES
 from mooring.protocol.openai.chat import CHAT_OFF, ChatBody
@@ -30,6 +31,7 @@ _MESSAGE: Schema = {
     "required": ["role"],
 }
 _IDS: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+_TOP: Schema = {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_TOP_LOGPROBS}
 _TOOL_CHOICE: Schema = {
     "anyOf": [
         {"enum": ["none", "auto", "required", None]},
@@ -52,6 +54,7 @@ def chat_body(limits: ServiceLimits) -> Schema:
         "function_call": {"enum": [None, "none"]},
     }
     known["max_completion_tokens"] = known["max_tokens"]
+    known["top_logprobs"] = _TOP
     return body_schema(ChatBody, known, CHAT_OFF)
 
 
@@ -63,6 +66,7 @@ def completion_body(limits: ServiceLimits) -> Schema:
     known = _sampling(limits) | {"prompt": {"anyOf": [text, texts, _IDS, several]}}
     known["max_tokens"] = {**known["max_tokens"], "minimum": 0}
     known["best_of"] = known["n"]
+    known["logprobs"] = _TOP
     return body_schema(CompletionBody, known, COMPLETION_OFF)
 
 
@@ -75,6 +79,55 @@ def response_body(limits: ServiceLimits) -> Schema:
         "max_output_tokens": {"type": ["integer", "null"], "minimum": 1},
     }
     return body_schema(ResponseBody, known, RESPONSE_OFF)
+
+
+def decision_body(limits: ServiceLimits) -> Schema:
+    """Return the body of `/v1/decisions`."""
+    text_or_items = {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1}]}
+    questions = {"type": "array", "items": {"type": "object"}, "minItems": 1, "maxItems": 400}
+    named = {"type": ["string", "null"]}
+    return {
+        "type": "object",
+        "properties": {
+            "model": {"type": "string"},
+            "input": text_or_items,
+            "questions": questions,
+            "prompt_cache_key": named,
+            "prompt_cache_options": {"type": ["object", "null"]},
+            "safety_identifier": named,
+        },
+        "required": ["model", "input", "questions"],
+        "additionalProperties": False,
+    }
+
+
+def tokenize_body(limits: ServiceLimits) -> Schema:
+    """Return the body of `/tokenize`."""
+    flag = {"type": ["boolean", "null"]}
+    return {
+        "type": "object",
+        "properties": {
+            "model": {"type": ["string", "null"]},
+            "prompt": {"type": ["string", "null"]},
+            "messages": {"anyOf": [_messages(limits), {"type": "null"}]},
+            "tools": {"type": ["array", "null"], "items": {"type": "object"}},
+            "add_generation_prompt": {"enum": [None, True]},
+            "add_special_tokens": flag,
+            "return_token_strs": flag,
+        },
+        "additionalProperties": False,
+    }
+
+
+def detokenize_body(limits: ServiceLimits) -> Schema:
+    """Return the body of `/detokenize`."""
+    tokens = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+    return {
+        "type": "object",
+        "properties": {"model": {"type": ["string", "null"]}, "tokens": tokens},
+        "required": ["tokens"],
+        "additionalProperties": False,
+    }
 
 
 def invocation_body(limits: ServiceLimits) -> Schema:

@@ -44,6 +44,12 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         bodies.chat_body,
         errors=TAKING,
     ),
+    ("POST", "/v1/chat/completions/render"): Operation(
+        "The exact prompt that such a body makes, and its tokens.",
+        {JSON: answers.RENDERED},
+        bodies.chat_body,
+        errors=TAKING,
+    ),
     ("POST", "/v1/completions"): Operation(
         "Go on with prompts, taken as they are.",
         {JSON: answers.COMPLETION, **_EVENTS},
@@ -55,6 +61,21 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         {JSON: answers.RESPONSE, **_EVENTS},
         bodies.response_body,
         errors=TAKING,
+    ),
+    ("POST", "/v1/decisions"): Operation(
+        "Answer typed questions about an input with probabilities.",
+        {JSON: answers.DECISION},
+        bodies.decision_body,
+        errors=TAKING,
+    ),
+    ("POST", "/tokenize"): Operation(
+        "The tokens of a prompt, or of messages as they are answered.",
+        {JSON: answers.TOKENIZED},
+        bodies.tokenize_body,
+        errors=TAKING,
+    ),
+    ("POST", "/detokenize"): Operation(
+        "The text of tokens.", {JSON: answers.DETOKENIZED}, bodies.detokenize_body, errors=TAKING
     ),
     ("POST", "/invocations"): Operation(
         "MLflow's scoring protocol.",

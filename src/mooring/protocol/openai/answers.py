@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from mooring.generation import TextToken
+
 EndReason = Literal["stop", "length"]
 
 STREAM_END = b"data: [DONE]\n\n"
@@ -16,6 +18,7 @@ class Choice:
 
     text: str
     reason: EndReason
+    logprobs: tuple[TextToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,9 @@ class AnswerFormat(Protocol):
 
     def end(self, head: AnswerHead, index: int, reason: EndReason) -> list[dict[str, Any]]:
         """Return what was held back of choice `index`, and the chunk that says why it ended."""
+
+    def logprobs(self, tokens: Sequence[TextToken]) -> dict[str, Any] | None:
+        """Return the `logprobs` of a choice, or of the first chunk that has text of `tokens`."""
 
     def usage(self, head: AnswerHead, usage: Usage) -> dict[str, Any]:
         """Return the last chunk, with no choice and the usage."""

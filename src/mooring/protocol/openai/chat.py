@@ -6,9 +6,11 @@ from typing import Any
 from pydantic import Field
 
 from mooring.errors import InvalidParameter, InvalidPrompt, UnsupportedParameter
+from mooring.generation import LogprobsWanted
 from mooring.protocol.body import parse_body
 from mooring.protocol.messages import parse_messages
 from mooring.protocol.openai.fields import GenerationBody, OpenAICall, refuse_unsupported
+from mooring.protocol.openai.logprobs import checked_count
 from mooring.protocol.openai.tools import FunctionTool, tool_use
 
 
@@ -18,6 +20,8 @@ class ChatBody(GenerationBody):
     messages: Any = Field()
     max_completion_tokens: Any = None
 
+    logprobs: bool | None = None
+    top_logprobs: Any = None
     metadata: dict[str, str] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
@@ -30,7 +34,6 @@ class ChatBody(GenerationBody):
     audio: Any = None
     function_call: Any = None
     functions: Any = None
-    logprobs: Any = None
     modalities: Any = None
     moderation: Any = None
     prediction: Any = None
@@ -38,7 +41,6 @@ class ChatBody(GenerationBody):
     response_format: Any = None
     service_tier: Any = None
     store: Any = None
-    top_logprobs: Any = None
     verbosity: Any = None
     web_search_options: Any = None
 
@@ -46,7 +48,6 @@ class ChatBody(GenerationBody):
 # Fields that ask for what is not offered, unless they have one of these values.
 CHAT_OFF: dict[str, tuple[Any, ...]] = {
     "audio": (),
-    "logprobs": (False,),
     "modalities": (["text"],),
     "moderation": (),
     "prediction": (),
@@ -54,7 +55,6 @@ CHAT_OFF: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "store": (False,),
-    "top_logprobs": (0,),
     "verbosity": ("medium",),
     "web_search_options": (),
 }
@@ -74,6 +74,7 @@ def parse_chat(body: bytes) -> OpenAICall:
                 param="max_completion_tokens",
             )
         parameters["max_tokens"] = chat.max_completion_tokens
+    wanted = _wanted(chat)
     if isinstance(chat.messages, str):
         raise InvalidPrompt("`messages` must be a list. Given: a string.", param="messages")
     use = tool_use(
@@ -84,7 +85,7 @@ def parse_chat(body: bytes) -> OpenAICall:
     conversation = parse_messages(chat.messages)
     if use is not None:
         conversation = replace(conversation, tools=use.tools)
-    return replace(chat.call((conversation,), parameters), tool_use=use)
+    return replace(chat.call((conversation,), parameters), tool_use=use, logprobs=wanted)
 
 
 def _refuse_functions(chat: ChatBody) -> None:
@@ -97,3 +98,12 @@ def _refuse_functions(chat: ChatBody) -> None:
             raise UnsupportedParameter(
                 f"`{name}` is not supported: OpenAI has replaced it. Send `{instead}`.", param=name
             )
+
+
+def _wanted(chat: ChatBody) -> LogprobsWanted:
+    top = checked_count("top_logprobs", chat.top_logprobs)
+    if top and not chat.logprobs:
+        raise InvalidParameter(
+            "`top_logprobs` may only be given with `logprobs` = true.", param="top_logprobs"
+        )
+    return LogprobsWanted(answer=(top or 0) if chat.logprobs else None)

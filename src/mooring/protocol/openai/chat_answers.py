@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from mooring.generation import TextToken
 from mooring.protocol.openai.answers import AnswerHead, Choice, ChunkLines, EndReason, Usage
+from mooring.protocol.openai.logprobs import chat_logprobs
 
 
 class ChatFormat(ChunkLines):
@@ -17,7 +19,7 @@ class ChatFormat(ChunkLines):
             {
                 "index": index,
                 "message": {"role": "assistant", "content": choice.text, "refusal": None},
-                "logprobs": None,
+                "logprobs": self.logprobs(choice.logprobs),
                 "finish_reason": choice.reason,
             }
             for index, choice in enumerate(choices)
@@ -35,6 +37,10 @@ class ChatFormat(ChunkLines):
     def end(self, head: AnswerHead, index: int, reason: EndReason) -> list[dict[str, Any]]:
         """Return the chunk with the finish reason."""
         return [self._chunk(head, index, {}, reason)]
+
+    def logprobs(self, tokens: Sequence[TextToken]) -> dict[str, Any] | None:
+        """Return the log-probabilities of a choice's tokens."""
+        return chat_logprobs(tokens)
 
     def usage(self, head: AnswerHead, usage: Usage) -> dict[str, Any]:
         """Return the chunk with the usage."""

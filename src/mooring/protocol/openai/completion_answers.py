@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from mooring.generation import TextToken
 from mooring.protocol.openai.answers import AnswerHead, Choice, ChunkLines, EndReason, Usage
+from mooring.protocol.openai.logprobs import completion_logprobs
 
 
 class CompletionFormat(ChunkLines):
@@ -14,7 +16,9 @@ class CompletionFormat(ChunkLines):
     def whole(self, head: AnswerHead, choices: Sequence[Choice], usage: Usage) -> dict[str, Any]:
         """Return a `text_completion`."""
         written = [
-            _text_choice(index, choice.text, choice.reason) for index, choice in enumerate(choices)
+            _text_choice(index, choice.text, choice.reason)
+            | {"logprobs": self.logprobs(choice.logprobs)}
+            for index, choice in enumerate(choices)
         ]
         return head.body("text_completion", written) | {"usage": usage.body()}
 
@@ -29,6 +33,10 @@ class CompletionFormat(ChunkLines):
     def end(self, head: AnswerHead, index: int, reason: EndReason) -> list[dict[str, Any]]:
         """Return the chunk with the finish reason."""
         return [head.body("text_completion", [_text_choice(index, "", reason)])]
+
+    def logprobs(self, tokens: Sequence[TextToken]) -> dict[str, Any] | None:
+        """Return the log-probabilities of a choice's tokens."""
+        return completion_logprobs(tokens)
 
     def usage(self, head: AnswerHead, usage: Usage) -> dict[str, Any]:
         """Return the chunk with the usage."""

@@ -1,13 +1,15 @@
 """The body of `/v1/completions`: every field honoured, or refused by name."""
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
 
 from mooring.errors import InvalidPrompt, UnsupportedParameter
-from mooring.generation import PromptInput, RawText, TokenIds
+from mooring.generation import LogprobsWanted, PromptInput, RawText, TokenIds
 from mooring.protocol.body import parse_body
 from mooring.protocol.openai.fields import GenerationBody, OpenAICall, refuse_unsupported
+from mooring.protocol.openai.logprobs import checked_count
 
 
 class CompletionBody(GenerationBody):
@@ -16,13 +18,13 @@ class CompletionBody(GenerationBody):
     prompt: Any = Field()
     best_of: Any = None
 
-    echo: Any = None
+    echo: bool | None = None
     logprobs: Any = None
     suffix: Any = None
 
 
 # Fields that ask for what is not offered, unless they have one of these values.
-COMPLETION_OFF: dict[str, tuple[Any, ...]] = {"echo": (False,), "logprobs": (), "suffix": ("",)}
+COMPLETION_OFF: dict[str, tuple[Any, ...]] = {"suffix": ("",)}
 
 
 def parse_completion(body: bytes) -> OpenAICall:
@@ -34,7 +36,16 @@ def parse_completion(body: bytes) -> OpenAICall:
         raise UnsupportedParameter(
             "`best_of` is not supported unless it equals `n`. Leave it out.", param="best_of"
         )
-    return completion.call(_parse_prompts(completion.prompt), parameters)
+    most, echo = checked_count("logprobs", completion.logprobs), bool(completion.echo)
+    echo_only = echo and type(parameters.get("max_tokens")) is int and not parameters["max_tokens"]
+    if echo_only:
+        del parameters["max_tokens"]
+    return replace(
+        completion.call(_parse_prompts(completion.prompt), parameters),
+        logprobs=LogprobsWanted(answer=most, prompt=most if echo else None),
+        echo=echo,
+        echo_only=echo_only,
+    )
 
 
 def _parse_prompts(prompt: Any) -> tuple[PromptInput, ...]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from mooring.generation import SamplingParams
+from mooring.generation import SamplingParams, TextToken
 from mooring.protocol.openai.answers import AnswerHead, Choice, EndReason, Usage
 from mooring.protocol.openai.response_output import Event, ResponseOutput
 from mooring.protocol.openai.responses import ResponseCall
@@ -48,6 +48,10 @@ class ResponseFormat:
     def end(self, head: AnswerHead, index: int, reason: EndReason) -> list[Event]:
         """Return the events of what was held back, and of the last item's end."""
         return self._end(reason)
+
+    def logprobs(self, tokens: Sequence[TextToken]) -> dict[str, Any] | None:
+        """Return nothing: they cannot be asked for here."""
+        return None
 
     def usage(self, head: AnswerHead, usage: Usage) -> Event:
         """Return the last event, with the whole response."""
