@@ -13,6 +13,7 @@ from mooring.generation import (
     Failed,
     Finished,
     GenerationRequest,
+    Grammar,
     Likelihood,
     LogprobsWanted,
     PromptRead,
@@ -78,13 +79,14 @@ def ask(
     generated: Sequence[int] = (),
     max_tokens: int | None = None,
     logprobs: LogprobsWanted = NO_LOGPROBS,
+    grammar: Grammar | None = None,
     **sampling: Any,
 ) -> Answer:
     """Submit a request, greedy unless told otherwise, and return its answer to come."""
     answer = Answer(id or f"request-{next(_numbers)}", on_token)
     params = replace(SamplingParams(temperature=0.0).update(sampling), max_tokens=max_tokens)
     request = GenerationRequest(
-        answer.id, tuple(prompt), params, tuple(generated), logprobs=logprobs
+        answer.id, tuple(prompt), params, tuple(generated), logprobs=logprobs, grammar=grammar
     )
     engine.submit(request, answer.receive)
     return answer

@@ -96,22 +96,33 @@ def running_server(
 ) -> Iterator[Running]:
     """Yield a server that is ready; it is stopped, and must be idle, at the end."""
     settings = settings or ServerSettings(port=0, server=ServerLimits(drain_seconds=PATIENCE))
-    with echo_service(engine, limits=settings.limits, **service) as loaded:
-        host = ModelHost(IDENTITY)
-        server = ModelServer(host, settings, observe(host) if observe else None)
-        announced: list[tuple[str, str]] = []
-        listener = bind("127.0.0.1", 0)
-        live = server.live(
-            listener, lambda: loaded, lambda url: announced.append((url, host.state))
-        )
-        thread = threading.Thread(target=asyncio.run, args=(live,), daemon=True)
-        thread.start()
-        wait_until(lambda: len(announced) == 2)
-        running = Running(announced[0][0], loaded, host, server, thread, announced)
-        try:
-            yield running
-        finally:
-            server.stop()
-            thread.join(PATIENCE)
-        assert not thread.is_alive()
-        assert loaded.activity.sequences == 0
+    with (
+        echo_service(engine, limits=settings.limits, **service) as loaded,
+        serving(loaded, settings, observe) as running,
+    ):
+        yield running
+
+
+@contextmanager
+def serving(
+    loaded: TextService,
+    settings: ServerSettings,
+    observe: Callable[[ModelHost], Observers] | None = None,
+) -> Iterator[Running]:
+    """Yield a server of this service; it is stopped, and must be idle, at the end."""
+    host = ModelHost(IDENTITY)
+    server = ModelServer(host, settings, observe(host) if observe else None)
+    announced: list[tuple[str, str]] = []
+    listener = bind("127.0.0.1", 0)
+    live = server.live(listener, lambda: loaded, lambda url: announced.append((url, host.state)))
+    thread = threading.Thread(target=asyncio.run, args=(live,), daemon=True)
+    thread.start()
+    wait_until(lambda: len(announced) == 2)
+    running = Running(announced[0][0], loaded, host, server, thread, announced)
+    try:
+        yield running
+    finally:
+        server.stop()
+        thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert loaded.activity.sequences == 0

@@ -166,3 +166,45 @@ def test_the_gateways_parser_reads_the_answers(plain: Running) -> None:
 
     answer = plain.post("/invocations", {"inputs": ["hello"], "params": {"n": 2}}).json()
     assert ServingTextResponse(**answer).predictions == ["hello", "hello"]
+
+
+def test_one_row_is_streamed_in_the_form_of_the_whole(plain: Running) -> None:
+    for body, answer in (
+        ({"inputs": ["héllo"]}, lambda text: {"predictions": {"candidates": [text]}}),
+        ({"dataframe_records": [{"prompt": "héllo"}]},
+         lambda text: {"predictions": {"candidates": [text]}}),
+        ({"prompt": "héllo"}, lambda text: {"candidates": [text]}),
+    ):  # fmt: skip
+        response = plain.post("/invocations", body | {"stream": True})
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert response.headers["x-mooring-model"] == LABEL
+        *events, done = response.text.removesuffix("\n\n").split("\n\n")
+        assert done == "data: [DONE]"
+        assert [json.loads(event.removeprefix("data: ")) for event in events] == [
+            answer(character) for character in "héllo"
+        ]
+    plain.wait_idle()
+
+
+def test_a_stream_that_fails_ends_with_an_error_in_mlflows_form(plain: Running) -> None:
+    response = plain.post("/invocations", {"inputs": ["fine!"], "stream": True})
+    *events, error, done = response.text.removesuffix("\n\n").split("\n\n")
+    assert (response.status_code, len(events), done) == (200, 1, "data: [DONE]")
+    assert json.loads(error.removeprefix("data: ")) == {
+        "error_code": "INTERNAL_ERROR", "message": "Told to fail after 2 tokens.",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"inputs": ["a", "b"], "stream": True}, "one row with `n` = 1. Given: 2 rows, `n` = 1."),
+        ({"prompt": "a", "n": 2, "stream": True}, "one row with `n` = 1. Given: 1 rows, `n` = 2."),
+        ({"inputs": [], "stream": True}, "Given: 0 rows"),
+        ({"prompt": "a", "stream": "yes"}, "`stream` must be true or false."),
+    ],
+)
+def test_more_than_one_answer_cannot_be_streamed(plain: Running, body: Any, message: str) -> None:
+    response = plain.post("/invocations", body)
+    assert response.status_code == 400
+    assert message in response.json()["message"]

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from mooring.errors import InvalidInput, InvalidJson, InvalidParameter, UnsupportedParameter
+from mooring.errors import InvalidInput, InvalidJson, InvalidParameter
 from mooring.generation import Conversation, Instruction, Message
 from mooring.protocol.invocations import (
     InvocationCall,
@@ -121,9 +121,12 @@ def test_bad_bodies_are_refused(fields: dict[str, Any], param: str | None, messa
     assert (error.value.param, error.value.message) == (param, message)
 
 
-def test_streaming_is_refused_by_name() -> None:
-    with pytest.raises(UnsupportedParameter, match="`stream` is not supported here") as error:
-        parse(prompt="a", stream=True)
+def test_one_answer_may_be_streamed() -> None:
+    assert [parse(prompt="a", stream=s).stream for s in (None, False, True)] == [False, False, True]
+    call = parse(inputs=["a"], stream=True, params={"max_tokens": 3})
+    assert (call.stream, call.parameters) == (True, {"max_tokens": 3, "n": 1})
+    with pytest.raises(InvalidParameter, match="one row with `n` = 1") as error:
+        parse(inputs=["a", "b"], stream=True)
     assert error.value.param == "stream"
     assert parse(inputs="a", params={"stream": True}).parameters == {"stream": True}
 

@@ -132,7 +132,6 @@ def test_harmless_chat_fields_are_accepted(name: str) -> None:
         ("tool_choice", {"type": "custom", "custom": {"name": "f"}}),
         ("functions", [{}]),
         ("function_call", "auto"),
-        ("response_format", {"type": "json_object"}),
         ("audio", {"voice": "x"}),
         ("modalities", ["text", "audio"]),
         ("prediction", {"type": "content"}),

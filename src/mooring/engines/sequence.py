@@ -53,16 +53,23 @@ class Sequence:
             self.end(Finished("length", self.cached_tokens))
 
     def push(
-        self, token_id: int, end_token_ids: Collection[int], likelihood: Likelihood | None = None
+        self,
+        token_id: int,
+        end_token_ids: Collection[int],
+        likelihood: Likelihood | None = None,
+        *,
+        complete: bool = False,
     ) -> None:
-        """Take the next token: send it, and end at an end token or at the limit."""
+        """Take the next token: send it, and end at an end token, at the limit, or if `complete`."""
         self.start()
         if token_id in end_token_ids and not self.request.sampling.ignore_eos:
             self.end(Finished("stop", self.cached_tokens))
             return
         self.generated += 1
         self._send(Token(token_id, likelihood))
-        if self.generated >= self.max_tokens:
+        if complete:
+            self.end(Finished("stop", self.cached_tokens))
+        elif self.generated >= self.max_tokens:
             self.end(Finished("length", self.cached_tokens))
 
     def end(self, event: Finished | Failed) -> None:

@@ -98,6 +98,12 @@ class Problem:
     param: str | None = None
     retry_seconds: int | None = None
 
+    def body(self, path: str) -> Mapping[str, object]:
+        """Return the error object of the protocol spoken at `path`."""
+        if path == "/invocations":
+            return invocation_error(self.message, self.meaning.mlflow_code)
+        return self.openai_body()
+
     def openai_body(self) -> dict[str, object]:
         """Return OpenAI's error object."""
         kind = self.meaning.openai_type
@@ -105,9 +111,7 @@ class Problem:
 
     def response(self, path: str, headers: Mapping[str, str] | None = None) -> Response:
         """Return the answer in the protocol spoken at `path`."""
-        body: Mapping[str, object] = self.openai_body()
-        if path == "/invocations":
-            body = invocation_error(self.message, self.meaning.mlflow_code)
+        body = self.body(path)
         status = self.meaning.status
         own = {}
         if status in (429, 503):

@@ -6,11 +6,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from mooring.http.access import caller_of
-from mooring.http.answering import complete
+from mooring.http.answering import begin, complete
 from mooring.http.bodies import CSV, JSON, read_body
 from mooring.http.disconnect import unless_client_leaves
 from mooring.http.identification import record_of
-from mooring.protocol.invocations import parse_csv, parse_invocation
+from mooring.http.streaming import EventStream, StreamPlan
+from mooring.protocol.invocations import (
+    InvocationCall,
+    InvocationFormat,
+    parse_csv,
+    parse_invocation,
+)
+from mooring.protocol.openai.answers import AnswerHead
 from mooring.service.host import ModelHost
 from mooring.settings import ServerSettings
 
@@ -29,6 +36,18 @@ class ScoringRoutes:
         call = parse_csv(body) if media_type == CSV else parse_invocation(body)
         caller = caller_of(request.scope)
         caller.check_models(self._host.identity.served_names)
-        work = complete(service, call, caller, record_of(request.scope))
+        record = record_of(request.scope)
+        if call.stream:
+            record.stream = True
+            beginning = begin(service, call, caller, record)
+            begun = await unless_client_leaves(request.receive, beginning)
+            return EventStream(self._plan(call), begun, record)
+        work = complete(service, call, caller, record)
         answered = await unless_client_leaves(request.receive, work)
         return JSONResponse(call.answer([c.text for c in chain(*answered.completions)]))
+
+    def _plan(self, call: InvocationCall) -> StreamPlan:
+        fingerprint = self._host.identity.fingerprint
+        head = AnswerHead(id="", created=0, model=self._host.identity.name, fingerprint=fingerprint)
+        most = self._settings.server.max_buffered_events
+        return StreamPlan(InvocationFormat(call), head, False, most)

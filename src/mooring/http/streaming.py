@@ -1,4 +1,4 @@
-"""A streamed answer: server-sent events in OpenAI's order, ended by an error event or [DONE]."""
+"""A streamed answer: server-sent events, an error event where it fails, [DONE] at the end."""
 
 import asyncio
 from collections import defaultdict
@@ -48,11 +48,12 @@ class EventStream(StreamingResponse):
         self._begun = begun
         self._sent = 0
         self._tokens: defaultdict[int, list[TextToken]] = defaultdict(list)
+        self._path = ""
         super().__init__(self._events(), headers=_HEADERS, media_type="text/event-stream")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the whole stream."""
-        pieces = self._begun.pieces
+        pieces, self._path = self._begun.pieces, scope["path"]
 
         async def send_counted(message: Message) -> None:
             await send(message)
@@ -105,7 +106,7 @@ class EventStream(StreamingResponse):
         except MooringError as error:
             problem = problem_of(error)
             self._record.error = problem.code
-            yield self._line(format.failure(head, problem.openai_body()))
+            yield self._line(format.failure(head, dict(problem.body(self._path))))
         if format.stream_end:
             yield format.stream_end
 

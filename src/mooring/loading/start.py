@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mooring.engines.contract import Capabilities, Engine, EngineObserver
 from mooring.engines.description import EngineDescription, make_engine
+from mooring.engines.grammars import GrammarCheck
 from mooring.errors import EngineStopped, MooringError
 from mooring.loading.bundle import Bundle
 from mooring.loading.choice import candidates, conversion_to_run
@@ -54,6 +55,7 @@ def start_service(
     manifest = bundle.manifest
     tokenizer = tokenizer_of(bundle)
     engine, capabilities = start_engine(bundle, settings or EngineSettings(), observer, tokenizer)
+    grammars = GrammarCheck(bundle.snapshot)
     service = TextService(
         engine=engine,
         capabilities=capabilities,
@@ -61,8 +63,14 @@ def start_service(
         prompt_format=manifest.prompt,
         defaults=manifest.sampling,
         limits=limits,
+        check_grammar=grammars,
     )
-    return Running(service, engine.close)
+
+    def close() -> None:
+        engine.close()
+        grammars.close()
+
+    return Running(service, close)
 
 
 def identity_of(bundle: Bundle, served_names: tuple[str, ...] = ()) -> ModelIdentity:

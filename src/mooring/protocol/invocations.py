@@ -3,13 +3,14 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from mooring.errors import InvalidInput, InvalidParameter, InvalidPrompt, UnsupportedParameter
+from mooring.errors import InvalidInput, InvalidParameter, InvalidPrompt
 from mooring.generation import SAMPLING_FIELDS
 from mooring.protocol.body import parse_object
 from mooring.protocol.call import Call
+from mooring.protocol.openai.answers import AnswerHead, Choice, ChunkLines, EndReason, Usage
 from mooring.protocol.rows import parse_rows, rows_of_columns
 
 _SAMPLING_NAMES = frozenset(field.name for field in SAMPLING_FIELDS)
@@ -19,14 +20,47 @@ _UNIFIED = ("prompt", "messages")
 
 @dataclass(frozen=True, slots=True)
 class InvocationCall(Call):
-    """A scoring call; MLflow answers the unified form without `predictions` around it."""
+    """A scoring call; MLflow answers the unified form without `predictions` around it.
+
+    With `stream` it has one row, and one answer in pieces.
+    """
 
     unified: bool
+    stream: bool = False
 
     def answer(self, candidates: Sequence[str]) -> dict[str, Any]:
         """Return the answer in the form that belongs to this call's form."""
         body = {"candidates": list(candidates)}
         return body if self.unified else {"predictions": body}
+
+
+class InvocationFormat(ChunkLines):
+    """A streamed answer: each event has the form of the whole, with the next piece as candidate."""
+
+    id_prefix = ""
+
+    def __init__(self, call: InvocationCall) -> None:
+        self._call = call
+
+    def whole(self, head: AnswerHead, choices: Sequence[Choice], usage: Usage) -> dict[str, Any]:
+        """Return the answer that is not streamed."""
+        return self._call.answer([choice.text for choice in choices])
+
+    def opening(self, head: AnswerHead, index: int) -> list[dict[str, Any]]:
+        """Return nothing: text comes first."""
+        return []
+
+    def delta(self, head: AnswerHead, index: int, text: str) -> list[dict[str, Any]]:
+        """Return the event with the next piece."""
+        return [self._call.answer([text])]
+
+    def end(self, head: AnswerHead, index: int, reason: EndReason) -> list[dict[str, Any]]:
+        """Return nothing: MLflow's answers do not say why they ended."""
+        return []
+
+    def usage(self, head: AnswerHead, usage: Usage) -> dict[str, Any]:
+        """Return nothing: MLflow's answers do not say what they took."""
+        return {}
 
 
 def invocation_error(message: str, error_code: str) -> dict[str, str]:
@@ -45,9 +79,10 @@ def parse_invocation(body: bytes) -> InvocationCall:
             f"The body must have exactly one of: {', '.join(_TABLES + _UNIFIED)}. "
             f"Given: {_listed(fields)}."
         )
-    _refuse_unknown(fields, (given[0], "params"))
+    _refuse_unknown(fields, (given[0], "params", "stream"))
     prompts = parse_rows(_rows(given[0], fields[given[0]]))
-    return InvocationCall(tuple(prompts), _params(fields.get("params")), unified=False)
+    call = InvocationCall(tuple(prompts), _params(fields.get("params")), unified=False)
+    return _streamed(call, fields.get("stream"))
 
 
 def parse_csv(body: bytes) -> InvocationCall:
@@ -71,11 +106,6 @@ def parse_csv(body: bytes) -> InvocationCall:
 
 
 def _parse_unified(fields: Mapping[str, Any]) -> InvocationCall:
-    if fields.get("stream") not in (None, False):
-        raise UnsupportedParameter(
-            "`stream` is not supported here. Leave it out, or use /v1/chat/completions.",
-            param="stream",
-        )
     if "params" in fields:
         raise InvalidParameter(
             "Beside `prompt` or `messages`, parameters stand at the top level, without `params`.",
@@ -85,7 +115,25 @@ def _parse_unified(fields: Mapping[str, Any]) -> InvocationCall:
     columns = {name: fields[name] for name in _UNIFIED if name in fields}
     parameters = {name: value for name, value in fields.items() if name in _SAMPLING_NAMES}
     prompts = parse_rows(rows_of_columns(columns))
-    return InvocationCall(tuple(prompts), _params(parameters), unified=True)
+    call = InvocationCall(tuple(prompts), _params(parameters), unified=True)
+    return _streamed(call, fields.get("stream"))
+
+
+def _streamed(call: InvocationCall, stream: Any) -> InvocationCall:
+    """Return the call as it is to be answered; only one answer can be streamed."""
+    if stream is None or stream is False:
+        return call
+    if stream is not True:
+        raise InvalidParameter("`stream` must be true or false.", param="stream")
+    n = call.parameters.get("n", 1)
+    if len(call.prompts) != 1 or n != 1:
+        raise InvalidParameter(
+            "`stream` takes one row with `n` = 1. "
+            f"Given: {len(call.prompts)} rows, `n` = {n!r:.9}. "
+            "Send them one by one, or leave `stream` out.",
+            param="stream",
+        )
+    return replace(call, stream=True, parameters={**call.parameters, "n": 1})
 
 
 def _rows(form: str, value: Any) -> Sequence[object]:

@@ -1,7 +1,8 @@
 """One request's life, whichever door it came through: check, render, tokenize, admit, generate."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -41,6 +42,9 @@ from mooring.settings import ServiceLimits
 from mooring.spec.prompt import PromptFormat
 from mooring.spec.tools import CallFormat
 
+# Begins to check a grammar; the result raises `InvalidParameter` if it cannot be used.
+CheckGrammar = Callable[[Grammar], "Future[None]"]
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
@@ -77,6 +81,7 @@ class TextService:
         prompt_format: PromptFormat,
         defaults: SamplingParams,
         limits: ServiceLimits | None = None,
+        check_grammar: CheckGrammar | None = None,
     ) -> None:
         self.capabilities = capabilities
         self.limits = limits or ServiceLimits()
@@ -87,6 +92,7 @@ class TextService:
         self._ids = count()
         running = capabilities.max_running
         self._turns = Turns(engine, running)
+        self._grammar_check = check_grammar
         self._admission = Admission(
             Bounds(running, self.limits.max_waiting, self.limits.max_waiting_tokens),
             yield_to=self._turns.yield_to,
@@ -154,7 +160,7 @@ class TextService:
 
     async def prepare(self, request: TextRequest) -> PreparedRequest:
         """Render and tokenize off the event loop; raise `InvalidInput` if it cannot be answered."""
-        self.capabilities.check_grammar(request.grammar, request.sampling)
+        await self._check_grammar(request)
         read = await self.read(request.prompt)
         sampling = self._fit_context(len(read.token_ids), request.sampling)
         echo = await asyncio.to_thread(self._echo, read, request) if request.echo else None
@@ -179,6 +185,11 @@ class TextService:
         """Return the text of tokens, special ones too; raise `InvalidPrompt` for no token."""
         ids = self._check_ids(tuple(token_ids))
         return await asyncio.to_thread(self._tokenizer.decode, ids, skip_special_tokens=False)
+
+    async def _check_grammar(self, request: TextRequest) -> None:
+        self.capabilities.check_grammar(request.grammar, request.sampling)
+        if request.grammar is not None and self._grammar_check is not None:
+            await asyncio.wrap_future(self._grammar_check(request.grammar))
 
     async def prepare_all(self, requests: Sequence[TextRequest]) -> list[PreparedRequest]:
         """Prepare the rows of one call in order; the error of a row names it, counted from 0."""

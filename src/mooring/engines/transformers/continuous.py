@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # A row joins only if the others can go on for a while, so that it is not put back at once.
 _HEADROOM = 16
+# How long a step waits for a grammar to be compiled where there is nothing else to do.
+_PAUSE_SECONDS = 0.005
 
 Result = TypeVar("Result")
 
@@ -56,6 +58,7 @@ class Continuous:
         self._prefixes = prefixes
         self._speculation = speculation
         self._pace = pace or Pace()
+        self._compiling: list[Row] = []
         self._waiting = Waiting()
         self._rows: list[Row] = []
         self._prefill: Prefill | None = None
@@ -78,7 +81,16 @@ class Continuous:
     def _queue(self, joining: list[Sequence]) -> None:
         for sequence in joining:
             self._arrived += 1
-            self._waiting.add(Row(self._loaded, sequence, self._arrived))
+            self._compiling.append(Row(self._loaded, sequence, self._arrived))
+        idle = not (self._rows or self._waiting) and self._prefill is None
+        if idle and self._compiling:
+            self._compiling[0].wait(_PAUSE_SECONDS)
+        compiling, self._compiling = self._compiling, []
+        for row in compiling:
+            if row.ready:
+                self._waiting.add(row)
+            else:
+                self._compiling.append(row)
 
     def _leave(self) -> None:
         """Forget what has ended."""
@@ -88,6 +100,7 @@ class Continuous:
         if self._prefill is not None and self._prefill.row.sequence.ended:
             self._prefill = None
         self._waiting.forget_ended()
+        self._compiling = [row for row in self._compiling if not row.sequence.ended]
 
     def _drop(self, place: int) -> Row:
         """Take a row out, but keep what it has read; the last one takes its place."""

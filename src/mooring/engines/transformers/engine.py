@@ -1,5 +1,8 @@
 """The transformers engine: the contract around a runner, without importing torch itself."""
 
+import logging
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,15 +10,19 @@ from mooring.engines.contract import CacheUse, Capabilities
 from mooring.engines.loop import EngineLoop
 from mooring.engines.sequence import Sequence
 from mooring.engines.transformers.loader import (
+    LoadedModel,
     errors_named,
     load_model,
     transformers_version,
 )
-from mooring.generation import MAX_TOP_LOGPROBS
+from mooring.generation import GRAMMAR_KINDS, MAX_TOP_LOGPROBS
 from mooring.settings import EngineSettings
 
 if TYPE_CHECKING:
+    from mooring.engines.transformers.constraint import Grammars
     from mooring.engines.transformers.runner import Runner
+
+logger = logging.getLogger(__name__)
 
 
 class TransformersEngine(EngineLoop):
@@ -49,6 +56,7 @@ class TransformersEngine(EngineLoop):
         )
         from mooring.engines.transformers.runner import Runner
 
+        loaded = replace(loaded, grammars=self._grammars(loaded))
         with errors_named(self._snapshot):
             runner = Runner(loaded, self._end_token_ids, self._settings, self._context_length)
             self._runner = runner
@@ -62,7 +70,20 @@ class TransformersEngine(EngineLoop):
             max_running=self._settings.max_running,
             top_logprobs=MAX_TOP_LOGPROBS,
             prompt_logprobs=True,
+            grammars=GRAMMAR_KINDS if loaded.grammars else (),
         )
+
+    def _grammars(self, loaded: LoadedModel) -> "Grammars | None":
+        file = self._snapshot / "tokenizer.json"
+        if not file.is_file() or find_spec("llguidance") is None:
+            return None
+        from mooring.engines.transformers.constraint import Grammars
+
+        try:
+            return Grammars(file, self._end_token_ids, loaded.vocabulary_size, loaded.model.device)
+        except ValueError as error:
+            logger.warning("Answers cannot be kept to grammars: %s", error)
+            return None
 
     def _step(self, joining: list[Sequence]) -> None:
         if self._runner is not None:

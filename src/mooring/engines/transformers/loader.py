@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mooring.engines.transformers.placement import Placement, place
 from mooring.engines.transformers.weights import read_weights
 from mooring.errors import BrokenSource, MissingDependency, NotEnoughMemory, UnsafeSource
 from mooring.settings import EngineSettings
+
+if TYPE_CHECKING:
+    from mooring.engines.transformers.constraint import Grammars
 
 # What a model's own code, transformers or a damaged file may raise while they load or run.
 MODEL_ERRORS = (
@@ -24,12 +27,16 @@ MODEL_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model in eval mode, ready for `forward`; `device` and `precision` as shown to people."""
+    """A model in eval mode, ready for `forward`; `device` and `precision` as shown to people.
+
+    `grammars` keep answers to grammars, where the model's tokenizer lets them.
+    """
 
     model: Any
     device: str
     precision: str
     vocabulary_size: int
+    grammars: "Grammars | None" = None
 
 
 def load_model(

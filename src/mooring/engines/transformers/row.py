@@ -24,9 +24,23 @@ class Row:
         self._lookup: Lookup | None = None
         self.ids = list(request.input_ids)
         self.sampler = RowSampler(
-            request.prompt_ids, request.sampling, loaded.vocabulary_size, loaded.model.device
+            request.prompt_ids,
+            request.sampling,
+            loaded.vocabulary_size,
+            loaded.model.device,
+            loaded.grammars.constrain(request) if loaded.grammars else None,
         )
         self.sampler.resume(request.generated_ids)
+
+    @property
+    def ready(self) -> bool:
+        """Whether its next token can be chosen as soon as the model has read it."""
+        return self.sampler.constraint is None or self.sampler.constraint.ready
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it is ready, at most so long."""
+        if self.sampler.constraint is not None:
+            self.sampler.constraint.wait(seconds)
 
     @property
     def left(self) -> int:
@@ -63,11 +77,14 @@ class Row:
         likelihood: Likelihood | None = None,
     ) -> None:
         """Add the next token and send it; None if none was possible."""
+        constraint = self.sampler.constraint
         if token_id is None:
-            self.fail(_no_token_possible())
+            failure = None if constraint is None else constraint.failure
+            self.fail(_no_token_possible() if failure is None else _grammar_failed(failure))
         else:
             self.ids.append(token_id)
-            self.sequence.push(token_id, end_token_ids, likelihood)
+            complete = constraint is not None and constraint.complete
+            self.sequence.push(token_id, end_token_ids, likelihood, complete=complete)
 
     def fail(self, error: EngineError) -> None:
         """End with `error`."""
@@ -79,4 +96,10 @@ def _no_token_possible() -> RequestFailed:
     return RequestFailed(
         "No token is possible: the model's scores for this request are not finite. "
         "Change the prompt or the sampling parameters."
+    )
+
+
+def _grammar_failed(reason: str) -> RequestFailed:
+    return RequestFailed(
+        f"This answer could be kept to its grammar no further: {reason}. Simplify the grammar."
     )

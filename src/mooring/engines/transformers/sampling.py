@@ -1,12 +1,14 @@
 """Chooses the next token of every row of logits, each by its own request's parameters.
 
-Order: bias, penalties, temperature, min_p, top_k, top_p, draw. Greedy rows stop after penalties.
+Order: bias, penalties, grammar, temperature, min_p, top_k, top_p, draw. Greedy rows stop after the
+grammar.
 """
 
 from collections.abc import Sequence
 
 import torch
 
+from mooring.engines.transformers.constraint import Constraint
 from mooring.generation import SamplingParams
 
 _LEAST_TOP_P = 1e-9
@@ -15,7 +17,8 @@ _LEAST_TOP_P = 1e-9
 class RowSampler:
     """Chooses the tokens of one sequence; remembers what it needs of prompt and answer.
 
-    `device` is where the logits are. With a seed, a token depends on this row alone.
+    `device` is where the logits are. With a seed, a token depends on this row alone. Tokens keep
+    to `constraint`.
     """
 
     def __init__(
@@ -24,7 +27,9 @@ class RowSampler:
         params: SamplingParams,
         vocabulary_size: int,
         device: torch.device,
+        constraint: Constraint | None = None,
     ) -> None:
+        self.constraint = constraint
         self._params = params
         self._greedy = params.greedy or params.top_k == 1
         self._bias = _bias_tensors(params.logit_bias, device)
@@ -47,10 +52,11 @@ class RowSampler:
     @property
     def changes(self) -> bool:
         """Whether `score` returns anything but the logits."""
-        return not (self._bias is None and self._seen is None and self._counts is None)
+        own = (self._bias, self._seen, self._counts, self.constraint)
+        return any(part is not None for part in own)
 
     def score(self, logits: torch.Tensor) -> torch.Tensor:
-        """Return one row of float32 logits `[vocabulary]` with bias and penalties applied."""
+        """Return one row of float32 logits `[vocabulary]` with all that changes them applied."""
         if self._bias is not None:
             logits = logits.index_add(0, *self._bias)
         if self._seen is not None:
@@ -60,7 +66,7 @@ class RowSampler:
         if self._counts is not None:
             logits = logits - self._params.frequency_penalty * self._counts
             logits = logits - self._params.presence_penalty * (self._counts > 0)
-        return logits
+        return logits if self.constraint is None else self.constraint.apply(logits)
 
     def pick(self, scores: torch.Tensor, most_likely: int) -> int:
         """Return the next token for `scores`, of which `most_likely` is the highest."""
@@ -76,15 +82,23 @@ class RowSampler:
 
     def observe(self, token_id: int) -> None:
         """Remember a token of the answer."""
+        self._count(token_id)
+        if self.constraint is not None:
+            self.constraint.take(token_id)
+
+    def _count(self, token_id: int) -> None:
         if self._seen is not None:
             self._seen[token_id] = True
         if self._counts is not None:
             self._counts[token_id] += 1
 
     def resume(self, generated_ids: Sequence[int]) -> None:
-        """Go on as if this sampler had chosen `generated_ids`: one draw for each."""
+        """Go on as if this sampler had chosen `generated_ids`: one draw for each.
+
+        The constraint knows of them by itself.
+        """
         for token_id in generated_ids:
-            self.observe(token_id)
+            self._count(token_id)
             if self._generator is not None:
                 _uniform(self._generator)
 

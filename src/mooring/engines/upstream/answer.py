@@ -53,6 +53,7 @@ class Answer:
             end_token_ids=self._end_token_ids,
             model=model,
             logprobs=self._request.logprobs.answer,
+            grammar=self._request.grammar,
         )
 
     def take(self, message: Mapping[str, Any]) -> Iterator[Token | Text]:
@@ -107,4 +108,5 @@ def _must_repeat(request: GenerationRequest, dialect: Dialect) -> bool:
     if dialect.writes_text or not sampling.repeatable:
         return False
     certain = sampling.greedy or sampling.top_k == 1
-    return not certain or bool(sampling.presence_penalty or sampling.frequency_penalty)
+    penalised = sampling.presence_penalty or sampling.frequency_penalty
+    return not certain or bool(penalised) or request.grammar is not None

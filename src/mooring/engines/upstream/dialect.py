@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mooring.generation import FinishReason, Likelihood, SamplingParams
+from mooring.generation import FinishReason, Grammar, GrammarKind, Likelihood, SamplingParams
 
 
 class NotUnderstood(Exception):
@@ -28,6 +28,7 @@ class Question:
     end_token_ids: tuple[int, ...]
     model: str | None
     logprobs: int | None = None
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,9 @@ class Dialect(ABC):
 
     `takes_text` and `writes_text` say that prompts and answers are text instead of token ids,
     `lists_models` that `/v1/models` names its model and perhaps its context, `unsupported` which
-    sampling parameters it cannot honour as they are meant here, `top_logprobs` how many of the most
-    likely tokens it names with log-probabilities of its raw scores, None if it has none.
+    sampling parameters it cannot honour as they are meant here, `grammars` which kinds of grammar
+    it keeps to, `top_logprobs` how many of the most likely tokens it names with log-probabilities
+    of its raw scores, None if it has none.
     """
 
     path: ClassVar[str]
@@ -60,6 +62,7 @@ class Dialect(ABC):
     lists_models: ClassVar[bool] = True
     unsupported: ClassVar[tuple[str, ...]] = ()
     top_logprobs: ClassVar[int | None] = None
+    grammars: ClassVar[tuple[GrammarKind, ...]] = ()
 
     @abstractmethod
     def body(self, question: Question) -> dict[str, Any]:

@@ -151,6 +151,7 @@ class UpstreamEngine(SupervisedEngine):
             max_running=self._description.settings.max_running,
             unsupported=self._dialect.unsupported,
             top_logprobs=self._dialect.top_logprobs,
+            grammars=self._dialect.grammars,
         )
 
     async def _attend(self, connection: Connection, watch: Watch) -> None:

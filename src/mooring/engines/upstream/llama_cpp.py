@@ -1,5 +1,6 @@
 """llama.cpp's server: token ids in, text out."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,11 +23,14 @@ class LlamaCpp(Dialect):
     writes_text = True
     lists_models = False
     unsupported = ("presence_penalty", "frequency_penalty")
+    grammars = ("json_object", "json_schema")
 
     def body(self, question: Question) -> dict[str, Any]:
         """Ask with every parameter, in the order in which Mooring applies them."""
         sampling = question.sampling
         everything = len(question.input_ids) + question.max_tokens
+        grammar = question.grammar
+        schema = None if grammar is None else json.loads(grammar.source or '{"type": "object"}')
         return {
             "prompt": list(question.input_ids),
             "n_predict": question.max_tokens,
@@ -44,6 +48,7 @@ class LlamaCpp(Dialect):
             "ignore_eos": sampling.ignore_eos,
             "cache_prompt": True,
             "stream": True,
+            **({} if schema is None else {"json_schema": schema}),
         }
 
     def read(self, message: Mapping[str, Any], seen: int) -> Piece:

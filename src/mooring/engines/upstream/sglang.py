@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mooring.engines.upstream.dialect import Dialect, Piece, Question, finish_of
+from mooring.generation import Grammar
 
 
 class Sglang(Dialect):
@@ -11,6 +12,7 @@ class Sglang(Dialect):
 
     path = "/generate"
     unsupported = ("seed",)
+    grammars = ("json_object", "json_schema", "regex")
 
     def body(self, question: Question) -> dict[str, Any]:
         """Ask with every parameter, so that no default of the server's takes part."""
@@ -28,6 +30,7 @@ class Sglang(Dialect):
                 "frequency_penalty": sampling.frequency_penalty,
                 "logit_bias": {str(token): bias for token, bias in sampling.logit_bias} or None,
                 "ignore_eos": sampling.ignore_eos,
+                **_kept_to(question.grammar),
             },
             "stream": True,
         }
@@ -42,3 +45,11 @@ class Sglang(Dialect):
             finish=finish_of(reason.get("type")),
             cached_tokens=about.get("cached_tokens") or 0,
         )
+
+
+def _kept_to(grammar: Grammar | None) -> dict[str, str]:
+    if grammar is None:
+        return {}
+    if grammar.kind == "regex":
+        return {"regex": grammar.source}
+    return {"json_schema": grammar.source or '{"type": "object"}'}

@@ -1,10 +1,11 @@
 """vLLM: OpenAI's completions with token ids both ways."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from mooring.engines.upstream.dialect import Dialect, NotUnderstood, Piece, Question, finish_of
-from mooring.generation import LEAST_LOGPROB, MAX_TOP_LOGPROBS, Likelihood
+from mooring.generation import LEAST_LOGPROB, MAX_TOP_LOGPROBS, Grammar, Likelihood
 
 _TOKEN = "token_id:"
 
@@ -14,6 +15,7 @@ class Vllm(Dialect):
 
     path = "/v1/completions"
     top_logprobs = MAX_TOP_LOGPROBS
+    grammars = ("json_object", "json_schema", "regex", "choice")
 
     def body(self, question: Question) -> dict[str, Any]:
         """Ask with every parameter, so that no default of the server's takes part."""
@@ -38,6 +40,7 @@ class Vllm(Dialect):
             "return_tokens_as_token_ids": None if question.logprobs is None else True,
             "stream": True,
             "stream_options": {"include_usage": True},
+            **_kept_to(question.grammar),
         }
 
     def read(self, message: Mapping[str, Any], seen: int) -> Piece:
@@ -73,3 +76,17 @@ def _token_id(name: str) -> int:
     if not name.startswith(_TOKEN) or not name.removeprefix(_TOKEN).isdigit():
         raise NotUnderstood("it names tokens by their texts where it was asked for their ids")
     return int(name.removeprefix(_TOKEN))
+
+
+def _kept_to(grammar: Grammar | None) -> dict[str, Any]:
+    if grammar is None:
+        return {}
+    outputs: dict[str, Any] = {"regex": grammar.source}
+    match grammar.kind:
+        case "json_object":
+            outputs = {"json_object": True}
+        case "json_schema":
+            outputs = {"json": json.loads(grammar.source)}
+        case "choice":
+            outputs = {"choice": json.loads(grammar.source)}
+    return {"structured_outputs": outputs}

@@ -42,6 +42,15 @@ _ITEM: Schema = {
     "type": "object",
     "properties": {"type": {"enum": ["message", "function_call", "function_call_output"]}},
 }
+_STRUCTURE: dict[str, Schema] = {
+    "response_format": {
+        "type": ["object", "null"],
+        "properties": {"type": {"enum": ["text", "json_object", "json_schema"]}},
+        "required": ["type"],
+    },
+    "structured_outputs": {"type": ["object", "null"], "minProperties": 1},
+}
+_STREAM: Schema = {"type": ["boolean", "null"]}
 _TABLES = ("inputs", "instances", "dataframe_split", "dataframe_records")
 
 
@@ -52,6 +61,7 @@ def chat_body(limits: ServiceLimits) -> Schema:
         "tool_choice": _TOOL_CHOICE,
         "functions": {"enum": [None, []]},
         "function_call": {"enum": [None, "none"]},
+        **_STRUCTURE,
     }
     known["max_completion_tokens"] = known["max_tokens"]
     known["top_logprobs"] = _TOP
@@ -67,6 +77,7 @@ def completion_body(limits: ServiceLimits) -> Schema:
     known["max_tokens"] = {**known["max_tokens"], "minimum": 0}
     known["best_of"] = known["n"]
     known["logprobs"] = _TOP
+    known |= _STRUCTURE
     return body_schema(CompletionBody, known, COMPLETION_OFF)
 
 
@@ -137,7 +148,7 @@ def invocation_body(limits: ServiceLimits) -> Schema:
     tables = [
         {
             "type": "object",
-            "properties": {name: _table(name), "params": params},
+            "properties": {name: _table(name), "params": params, "stream": _STREAM},
             "required": [name],
             "additionalProperties": False,
         }
@@ -146,7 +157,7 @@ def invocation_body(limits: ServiceLimits) -> Schema:
     prompts: dict[str, Schema] = {"prompt": {}, "messages": {}}
     unified: dict[str, Any] = {
         "type": "object",
-        "properties": {**prompts, **sampling, "stream": {"type": ["boolean", "null"]}},
+        "properties": {**prompts, **sampling, "stream": _STREAM},
         "anyOf": [{"required": ["prompt"]}, {"required": ["messages"]}],
         "additionalProperties": False,
     }

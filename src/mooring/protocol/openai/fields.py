@@ -8,6 +8,7 @@ from mooring.errors import InvalidParameter, UnsupportedParameter
 from mooring.generation import SAMPLING_FIELDS, PromptInput
 from mooring.protocol.body import StrictBody
 from mooring.protocol.call import Call
+from mooring.protocol.openai.structured import parse_structure
 from mooring.protocol.tool_calls.use import ToolUse
 
 _SAMPLING_NAMES = frozenset(field.name for field in SAMPLING_FIELDS)
@@ -50,6 +51,9 @@ class GenerationBody(StrictBody):
     ignore_eos: Any = None
     n: Any = None
 
+    response_format: Any = None
+    structured_outputs: Any = None
+
     def parameters(self) -> dict[str, Any]:
         """Return the sampling parameters that the client set."""
         return {
@@ -73,6 +77,7 @@ class GenerationBody(StrictBody):
             model=self.model,
             stream=bool(self.stream),
             include_usage=bool(options and options.include_usage),
+            grammar=parse_structure(self.response_format, self.structured_outputs),
         )
 
 
