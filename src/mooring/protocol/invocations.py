@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mooring.errors import InvalidInput, InvalidParameter, InvalidPrompt
-from mooring.generation import SAMPLING_FIELDS
+from mooring.generation import SAMPLING_FIELDS, TextToken
 from mooring.protocol.body import parse_object
 from mooring.protocol.call import Call
 from mooring.protocol.openai.answers import AnswerHead, Choice, ChunkLines, EndReason, Usage
@@ -57,6 +57,10 @@ class InvocationFormat(ChunkLines):
     def end(self, head: AnswerHead, index: int, reason: EndReason) -> list[dict[str, Any]]:
         """Return nothing: MLflow's answers do not say why they ended."""
         return []
+
+    def logprobs(self, tokens: Sequence[TextToken]) -> dict[str, Any] | None:
+        """Return nothing: MLflow's answers have none."""
+        return None
 
     def usage(self, head: AnswerHead, usage: Usage) -> dict[str, Any]:
         """Return nothing: MLflow's answers do not say what they took."""

@@ -43,7 +43,7 @@ WORDS: dict[UpstreamKind, dict[GrammarKind, dict[str, Any]]] = {
 
 
 def body(kind: UpstreamKind, grammar: Grammar | None) -> dict[str, Any]:
-    question = Question((1,), "a", 5, SamplingParams(), (2,), "model", grammar)
+    question = Question((1,), "a", 5, SamplingParams(), (2,), "model", grammar=grammar)
     asked = DIALECTS[kind]().body(question)
     return dict(asked.get("sampling_params", asked))
 
