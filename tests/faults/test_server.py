@@ -114,7 +114,7 @@ def serving(log: Path, *options: str) -> Iterator[Server]:
 
 @pytest.mark.usefixtures("demo")
 def test_streams_outlive_two_deaths_and_the_third_one_ends_the_server(tmp_path: Path) -> None:
-    options = ("--max-running", "8", "--hang-seconds", "5")
+    options = ("--max-running", "8", "--hang-seconds", "5", "--dtype", "float32")
     with serving(tmp_path / "log", *options) as server, ThreadPoolExecutor(13) as pool:
         expected = [server.text(prompt) for prompt in PROMPTS]
         for kills in (True, False):

@@ -64,6 +64,7 @@ MEANINGS: dict[type[errors.MooringError], Meaning] = {
     errors.SourceNotFound: _BROKEN,
     errors.BrokenSource: _BROKEN,
     errors.UnsafeSource: _BROKEN,
+    errors.ConversionFailed: _BROKEN,
     errors.HubUnreachable: _BROKEN,
     errors.RegistryError: _BROKEN,
     errors.ModelNotFound: _BROKEN,

@@ -160,10 +160,12 @@ class Columns(Cache):  # type: ignore[misc]
     def _relay(self, rows: int, width: int) -> None:
         """Lay the rows anew in larger, or only emptier, buffers.
 
-        Of the columns to spare, half are on the left, for longer rows to come.
+        Of the columns to spare, half are on the left, for longer rows to come; a row that is alone
+        gets them all on its right, for its drafts.
         """
         self._row_capacity, self._column_capacity = self._capacity(rows, width)
-        end = width + (self._column_capacity - width) // 2
+        spare = self._column_capacity - width
+        end = width + (spare // 2 if rows > 1 else 0)
         self._resizing(self._row_capacity * self._column_capacity)
         living = self.width
         for layer in self.layers:
