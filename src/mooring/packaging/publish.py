@@ -170,7 +170,7 @@ def _register(
     if name is None:
         return None
     if _create_registered_model(client, name):
-        undo.append(lambda: client.delete_registered_model(name))
+        undo.append(lambda: _delete_without_versions(client, name))
     version: str = client.create_model_version(
         name=name,
         source=f"models:/{logged.model_id}",
@@ -196,6 +196,12 @@ def _create_registered_model(client: "MlflowClient", name: str) -> bool:
             raise
         return False
     return True
+
+
+def _delete_without_versions(client: "MlflowClient", name: str) -> None:
+    """Delete a registered model, unless another process has registered a version of it since."""
+    if not client.search_model_versions(f"name = '{name}'", max_results=1):
+        client.delete_registered_model(name)
 
 
 def _delete_logged_model(client: "MlflowClient", logged: "LoggedModel") -> None:
