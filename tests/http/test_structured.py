@@ -99,6 +99,21 @@ def test_completions_take_it_as_well(random_model: Running) -> None:
     assert [choice["finish_reason"] for choice in choices] == ["stop", "stop"]
 
 
+def test_responses_take_the_schema_in_their_text_format(random_model: Running) -> None:
+    client = random_model.openai
+    answer = client.responses.parse(
+        model="demo", input="x", text_format=Berth, temperature=1.0, store=False
+    )
+    assert isinstance(answer.output_parsed, Berth)
+    assert Berth.model_validate_json(answer.output_text) == answer.output_parsed
+    assert answer.status == "completed"
+    with client.responses.stream(
+        model="demo", input="x", text_format=Berth, temperature=1.0, store=False
+    ) as stream:
+        final = stream.get_final_response()
+    assert isinstance(final.output_parsed, Berth)
+
+
 @pytest.mark.parametrize(
     ("outputs", "texts"),
     [

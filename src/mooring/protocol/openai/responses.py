@@ -5,11 +5,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from mooring.errors import InvalidParameter, UnsupportedParameter
+from mooring.errors import InvalidParameter
 from mooring.generation import Grammar
 from mooring.protocol.body import StrictBody, parse_body
 from mooring.protocol.openai.fields import OpenAICall, refuse_unsupported
 from mooring.protocol.openai.response_input import parse_input
+from mooring.protocol.openai.structured import parse_text_format
 from mooring.protocol.openai.tools import FUNCTION_NAME, tool_of, tool_use
 
 SAMPLING = (
@@ -163,9 +164,4 @@ def _parameters(asked: ResponseBody) -> dict[str, Any]:
 
 def _grammar(text: TextOptions | None) -> Grammar | None:
     """Return the grammar of `text.format`."""
-    if text is None or text.format in (None, {"type": "text"}):
-        return None
-    raise UnsupportedParameter(
-        "`text.format` other than {'type': 'text'} is not supported. Leave it out.",
-        param="text.format",
-    )
+    return None if text is None or text.format is None else parse_text_format(text.format)

@@ -28,24 +28,38 @@ def parse_structure(response_format: Any, structured_outputs: Any) -> Grammar | 
     return grammar or outputs
 
 
-def _of_format(value: Any) -> Grammar | None:
-    fields = _object(value, "response_format")
-    kind = fields.get("type")
-    if kind not in _FORMATS:
-        raise InvalidParameter(
-            f"`response_format.type` must be one of: {', '.join(_FORMATS)}. "
-            f"Given: {str(kind)[:40]}.",
-            param="response_format.type",
-        )
-    known = ("type", "json_schema") if kind == "json_schema" else ("type",)
-    _refuse_unknown(fields, known, "response_format")
+def parse_text_format(value: Any) -> Grammar | None:
+    """Return the grammar of `text.format` of `/v1/responses`, which has the schema in itself."""
+    path = "text.format"
+    fields = _object(value, path)
+    kind = _kind(fields, path)
     if kind == "json_schema":
-        return _of_schema_format(fields.get("json_schema"))
+        return _of_schema_format({k: v for k, v in fields.items() if k != "type"}, path)
+    _refuse_unknown(fields, ("type",), path)
+    return Grammar("json_object", param=path) if kind == "json_object" else None
+
+
+def _of_format(value: Any) -> Grammar | None:
+    path = "response_format"
+    fields = _object(value, path)
+    kind = _kind(fields, path)
+    _refuse_unknown(fields, ("type", "json_schema") if kind == "json_schema" else ("type",), path)
+    if kind == "json_schema":
+        return _of_schema_format(fields.get("json_schema"), f"{path}.json_schema")
     return Grammar("json_object") if kind == "json_object" else None
 
 
-def _of_schema_format(value: Any) -> Grammar:
-    path = "response_format.json_schema"
+def _kind(fields: Mapping[str, Any], path: str) -> str:
+    kind = fields.get("type")
+    if kind not in _FORMATS:
+        raise InvalidParameter(
+            f"`{path}.type` must be one of: {', '.join(_FORMATS)}. Given: {str(kind)[:40]}.",
+            param=f"{path}.type",
+        )
+    return str(kind)
+
+
+def _of_schema_format(value: Any, path: str) -> Grammar:
     fields = _object(value, path)
     _refuse_unknown(fields, _SCHEMA_FIELDS, path)
     name, strict, about = (fields.get(field) for field in ("name", "strict", "description"))

@@ -1,0 +1,110 @@
+"""Calls that are demanded: a tiny model of random weights must make them, in every format."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+
+from mooring.engines.grammars import GrammarCheck
+from mooring.engines.transformers import TransformersEngine
+from mooring.generation import SamplingParams
+from mooring.loading.tokenizer import TransformersTokenizer
+from mooring.service.text_service import TextService
+from mooring.settings import EngineSettings, ServerLimits, ServerSettings
+from tests.http.serving import PATIENCE, Running, serving
+from tests.http.test_tools import MARKS, saying
+from tests.models import CONTEXT_LENGTH, END, tiny_llama
+
+PARAMETERS = {
+    "get_weather": {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "maxLength": 4},
+            "days": {"type": "integer", "minimum": 1, "maximum": 3},
+        },
+        "required": ["city", "days"],
+        "additionalProperties": False,
+    },
+    "stop": {
+        "type": "object",
+        "properties": {"now": {"type": "boolean"}},
+        "required": ["now"],
+        "additionalProperties": False,
+    },
+}
+TOOLS: Any = [
+    {"type": "function", "function": {"name": name, "parameters": parameters}}
+    for name, parameters in PARAMETERS.items()
+]
+BODY: Any = {
+    "model": "demo", "messages": [{"role": "user", "content": "x"}], "tools": TOOLS,
+    "temperature": 1.0, "parallel_tool_calls": False,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=sorted(MARKS))
+def random_model(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """Serve a model of random weights whose template writes calls in one of the formats."""
+    snapshot = tiny_llama(tmp_path_factory.mktemp("random") / "llama")
+    engine = TransformersEngine(
+        snapshot,
+        EngineSettings(device="cpu"),
+        context_length=CONTEXT_LENGTH,
+        end_token_ids=(END,),
+    )
+    check = GrammarCheck(snapshot)
+    service = TextService(
+        engine=engine,
+        capabilities=engine.start(),
+        tokenizer=TransformersTokenizer(snapshot),
+        prompt_format=saying(MARKS[request.param]),
+        defaults=SamplingParams(),
+        check_grammar=check,
+    )
+    settings = ServerSettings(port=0, server=ServerLimits(drain_seconds=PATIENCE))
+    try:
+        with serving(service, settings) as running:
+            yield running
+    finally:
+        engine.close()
+        check.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_demanded_call_is_valid(random_model: Running, seed: int) -> None:
+    answer = random_model.openai.chat.completions.create(**BODY, tool_choice="required", seed=seed)
+    (choice,) = answer.choices
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
+    assert choice.message.tool_calls is not None
+    (call,) = choice.message.tool_calls
+    assert call.type == "function"
+    jsonschema.validate(json.loads(call.function.arguments), PARAMETERS[call.function.name])
+
+
+def test_a_named_tool_is_the_one_that_is_called(random_model: Running) -> None:
+    choice: Any = {"type": "function", "function": {"name": "stop"}}
+    with random_model.openai.chat.completions.stream(**BODY, tool_choice=choice, seed=1) as stream:
+        final = stream.get_final_completion()
+    calls = final.choices[0].message.tool_calls
+    assert calls is not None
+    (call,) = calls
+    assert call.function.name == "stop"
+    assert json.loads(call.function.arguments) in ({"now": True}, {"now": False})
+
+
+def test_responses_demand_calls_too(random_model: Running) -> None:
+    tools: Any = [
+        {"type": "function", "name": name, "parameters": parameters, "strict": True}
+        for name, parameters in PARAMETERS.items()
+    ]
+    answer = random_model.openai.responses.create(
+        model="demo", input="x", tools=tools, tool_choice="required", store=False,
+        parallel_tool_calls=False, temperature=1.0,
+    )  # fmt: skip
+    (call,) = answer.output
+    assert call.type == "function_call"
+    jsonschema.validate(json.loads(call.arguments), PARAMETERS[call.name])
