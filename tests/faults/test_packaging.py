@@ -26,5 +26,6 @@ def test_a_failure_takes_no_version_of_another_away(
     client = MlflowClient(own.tracking_uri, own.tracking_uri)
     (version,) = client.search_model_versions("name = 'shared'")
     assert str(version.version) == "2"
-    assert client.get_logged_model(version.model_id).status == "READY"
+    model_id = version.source.removeprefix("models:/")
+    assert client.get_logged_model(model_id).status == "READY"
     assert len(list(own.artifacts.rglob("MLmodel"))) == 1
