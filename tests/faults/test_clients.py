@@ -163,7 +163,7 @@ def test_an_engine_that_is_stopped_is_found_out_and_nobody_loses_a_token(tmp_pat
 
 
 def test_a_signal_lets_what_runs_finish_and_refuses_what_waits(tmp_path: Path) -> None:
-    with echo_server(tmp_path / "log", "--step", 0.005, "--waiting", 20) as server:
+    with echo_server(tmp_path / "log", "--step", 0.01, "--waiting", 20) as server:
         found: list[httpx.Response] = []
 
         def ask() -> None:
