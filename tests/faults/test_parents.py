@@ -76,7 +76,7 @@ def test_what_an_engine_started_ends_with_it(killed: str) -> None:
     with run(PARENT) as parent:
         leader, started = (psutil.Process(int(pid)) for pid in line(parent))
         (psutil.Process(parent.pid) if killed == "parent" else leader).kill()
-        gone, alive = psutil.wait_procs([leader, started], timeout=10)
+        gone, alive = psutil.wait_procs([leader, started], timeout=2)
         assert alive == []
         assert leader in gone
         assert started in gone

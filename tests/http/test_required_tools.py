@@ -7,15 +7,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mooring.engines.grammars import GrammarCheck
-from mooring.engines.transformers import TransformersEngine
-from mooring.generation import SamplingParams
-from mooring.loading.tokenizer import TransformersTokenizer
-from mooring.service.text_service import TextService
-from mooring.settings import EngineSettings, ServerLimits, ServerSettings
-from tests.http.serving import PATIENCE, Running, serving
+from tests.http.random_weights import serving_random_weights
+from tests.http.serving import Running
 from tests.http.test_tools import MARKS, saying
-from tests.models import CONTEXT_LENGTH, END, tiny_llama
 
 PARAMETERS = {
     "get_weather": {
@@ -48,30 +42,9 @@ BODY: Any = {
 def random_model(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
-    """Serve a model of random weights whose template writes calls in one of the formats."""
-    snapshot = tiny_llama(tmp_path_factory.mktemp("random") / "llama")
-    engine = TransformersEngine(
-        snapshot,
-        EngineSettings(device="cpu"),
-        context_length=CONTEXT_LENGTH,
-        end_token_ids=(END,),
-    )
-    check = GrammarCheck(snapshot)
-    service = TextService(
-        engine=engine,
-        capabilities=engine.start(),
-        tokenizer=TransformersTokenizer(snapshot),
-        prompt_format=saying(MARKS[request.param]),
-        defaults=SamplingParams(),
-        check_grammar=check,
-    )
-    settings = ServerSettings(port=0, server=ServerLimits(drain_seconds=PATIENCE))
-    try:
-        with serving(service, settings) as running:
-            yield running
-    finally:
-        engine.close()
-        check.close()
+    prompt_format = saying(MARKS[request.param])
+    with serving_random_weights(tmp_path_factory.mktemp("random"), prompt_format) as running:
+        yield running
 
 
 @pytest.mark.parametrize("seed", range(4))

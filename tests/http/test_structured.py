@@ -8,14 +8,8 @@ import jsonschema
 import pytest
 from pydantic import BaseModel, Field
 
-from mooring.engines.grammars import GrammarCheck
-from mooring.engines.transformers import TransformersEngine
-from mooring.generation import SamplingParams
-from mooring.loading.tokenizer import TransformersTokenizer
-from mooring.service.text_service import TextService
-from mooring.settings import EngineSettings, ServerLimits, ServerSettings
-from tests.http.serving import PATIENCE, Running, serving
-from tests.models import CONTEXT_LENGTH, END, tiny_llama
+from tests.http.random_weights import serving_random_weights
+from tests.http.serving import Running
 from tests.service.texts import CHAT
 
 
@@ -35,30 +29,8 @@ BODY = {"model": "demo", "messages": MESSAGES, "temperature": 1.0, "seed": 2}
 
 @pytest.fixture(scope="module")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Serve a model of random weights."""
-    snapshot = tiny_llama(tmp_path_factory.mktemp("random") / "llama")
-    engine = TransformersEngine(
-        snapshot,
-        EngineSettings(device="cpu"),
-        context_length=CONTEXT_LENGTH,
-        end_token_ids=(END,),
-    )
-    check = GrammarCheck(snapshot)
-    service = TextService(
-        engine=engine,
-        capabilities=engine.start(),
-        tokenizer=TransformersTokenizer(snapshot),
-        prompt_format=CHAT,
-        defaults=SamplingParams(),
-        check_grammar=check,
-    )
-    settings = ServerSettings(port=0, server=ServerLimits(drain_seconds=PATIENCE))
-    try:
-        with serving(service, settings) as running:
-            yield running
-    finally:
-        engine.close()
-        check.close()
+    with serving_random_weights(tmp_path_factory.mktemp("random"), CHAT) as running:
+        yield running
 
 
 def test_the_openai_client_parses_an_answer_into_its_class(random_model: Running) -> None:

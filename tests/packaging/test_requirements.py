@@ -17,8 +17,6 @@ from mooring.spec.model_spec import ModelSpec
 
 # Engines that only the server runs, which an environment made for MLflow never does.
 OTHER_ENGINES = {"process", "upstream", "openvino"}
-# Keeps answers to grammars, for which only the server can be asked; engines do without it.
-ONLY_FOR_GRAMMARS = {"llguidance"}
 
 
 def find(folder: Path, *extra: str, trust: bool = False) -> tuple[str, ...]:
@@ -54,7 +52,7 @@ def test_serving_covers_what_the_rooms_import() -> None:
     found = {canonicalize_name(name) for top in imported for name in installed.get(top, ())}
     assert {"torch", "transformers", "jinja2"} <= found
     brought = _requires(_requires(set(SERVING)))
-    assert found - {"mooring"} - ONLY_FOR_GRAMMARS <= {*SERVING, *brought}
+    assert found - {"mooring"} <= {*SERVING, *brought}
 
 
 def test_imports_of_own_code_are_added(remote_code: Path) -> None:

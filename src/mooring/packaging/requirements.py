@@ -17,6 +17,7 @@ SERVING = (
     "accelerate",
     "huggingface-hub",
     "jinja2",
+    "llguidance",
     "mlflow",
     "pydantic",
     "psutil",
