@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def _settings(given: argparse.Namespace) -> ServerSettings:
-    keys = tuple(ApiKey(key, digest_of(key.encode())) for key in given.key)
+    keys = tuple(ApiKey(key, digest_of(key.encode()), metrics=True) for key in given.key)
     return ServerSettings(
         port=given.port,
         access=AccessSettings(keys),

@@ -171,9 +171,11 @@ def test_a_signal_lets_what_runs_finish_and_refuses_what_waits(tmp_path: Path) -
             found.append(httpx.post(f"{server.url}/v1/completions", json=body, timeout=PATIENCE))
 
         asking = [threading.Thread(target=ask) for _ in range(RUNNING + 20)]
-        for thread in asking:
+        for number, thread in enumerate(asking, start=1):
             thread.start()
-        wait_for(lambda: server.taken(RUNNING + 20) == RUNNING + 20)
+            if number == RUNNING:  # all run before more come, so that no more than 20 wait
+                wait_for(lambda: server.taken() == RUNNING)
+        wait_for(lambda: server.taken() == RUNNING + 20)
         engine = server.engine
         server.process.send_signal(signal.SIGTERM)
         for thread in asking:

@@ -112,7 +112,15 @@ def test_the_log_has_the_name_and_never_the_key(
     configure_logging()
     guarded.post("/v1/completions", TEXT, **ALICE)
     guarded.post("/v1/completions", TEXT, **bearer("wrong-key"))
-    log = capfd.readouterr().err
+    log = ""
+
+    def both_logged() -> bool:
+        """A line is written after its answer, which the client may have read by then."""
+        nonlocal log
+        log += capfd.readouterr().err
+        return log.count("\n") == 2
+
+    wait_until(both_logged)
     first, second = [json.loads(line) for line in log.splitlines()]
     assert (first["key"], first["status"]) == ("alice", 200)
     assert (second.get("key"), second["status"]) == (None, 401)
