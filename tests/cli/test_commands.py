@@ -15,6 +15,7 @@ from mooring.api.package import PackagedModel
 from mooring.loading.bundle import open_bundle
 from mooring.spec.manifest import MANIFEST_PATH
 from tests.conftest import Store
+from tests.engines.upstream.servers import stand_in
 from tests.hub_server import hub_server
 from tests.models import tiny_llama
 from tests.processes import BIN, free_port
@@ -261,6 +262,15 @@ def test_verify_compares_an_engine_with_golden_tokens(store: Store, llama: Path)
     assert "64, by transformers in float32" in shown.stdout
     told = json.loads(run("verify", uri, "--dtype", "float32", "--json", *where).stdout)
     assert (told["agrees"], told["tokens"], told["partings"]) == (True, 64, [])
+    behind = ["--engine", "upstream", "--upstream-command", stand_in(), *where]
+    other = run("verify", uri, "--upstream-preset", "llama.cpp", "--json", *behind)
+    assert other.returncode == 1, other.stderr
+    told = json.loads(other.stdout)
+    assert (told["engine"], told["engine_version"], told["agrees"]) == (
+        "upstream", "llama.cpp", False,
+    )  # fmt: skip
+    text = failed("verify", uri, "--upstream-preset", "openai", *behind, code=2)
+    assert "Only an engine that gives token ids" in text
     manifest = open_bundle(uri, tracking_uri=store.tracking_uri).folder / MANIFEST_PATH
     content = json.loads(manifest.read_text())
     content["golden"]["answers"][0]["steps"][3]["top"][0][0] = 7

@@ -80,14 +80,16 @@ def ask(
     max_tokens: int | None = None,
     logprobs: LogprobsWanted = NO_LOGPROBS,
     grammar: Grammar | None = None,
+    needs_ids: bool = False,
     **sampling: Any,
 ) -> Answer:
     """Submit a request, greedy unless told otherwise, and return its answer to come."""
     answer = Answer(id or f"request-{next(_numbers)}", on_token)
     params = replace(SamplingParams(temperature=0.0).update(sampling), max_tokens=max_tokens)
     request = GenerationRequest(
-        answer.id, tuple(prompt), params, tuple(generated), logprobs=logprobs, grammar=grammar
-    )
+        answer.id, tuple(prompt), params, tuple(generated),
+        logprobs=logprobs, grammar=grammar, needs_ids=needs_ids,
+    )  # fmt: skip
     engine.submit(request, answer.receive)
     return answer
 

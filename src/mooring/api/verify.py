@@ -57,7 +57,8 @@ def verify(
     """Run the first engine that `engine` allows over the golden prompts, whatever was found before.
 
     With `verify_hashes` every byte is compared with the manifest first. Raises `InvalidInput` if
-    the model was packaged without golden tokens, `CorruptArtifact` if a file differs.
+    the model was packaged without golden tokens or the engine gives nothing to compare them with,
+    `CorruptArtifact` if a file differs.
     """
     bundle = open_bundle(uri, tracking_uri=tracking_uri, verify_hashes=verify_hashes)
     golden = bundle.manifest.golden
@@ -72,6 +73,12 @@ def verify(
         agreement = compare(chosen, capabilities, golden, bundle.manifest.facts.end_token_ids)
     finally:
         chosen.close()
+    if not agreement.tokens:
+        raise InvalidInput(
+            "Only an engine that gives token ids, in a context as long as a golden prompt, can be "
+            f"compared. Given: {capabilities.name} {capabilities.version} with a context of "
+            f"{capabilities.context_length} tokens. Nothing is known of it."
+        )
     tokenizer = tokenizer_of(bundle)
     partings = tuple(
         PartingText(

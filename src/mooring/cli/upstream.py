@@ -1,4 +1,4 @@
-"""The options of `mooring serve` that name another server as engine, and what they mean."""
+"""The options that name another server as engine, and what they mean."""
 
 import os
 from typing import Annotated

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
+from mooring.cli import upstream
 from mooring.cli.options import Conversion, Device, Dtype, Json, TrackingUri, Uri
 from mooring.cli.output import out, show_json, show_table, watching
 
@@ -17,11 +18,16 @@ EXIT_DISAGREES = 1
 def verify(
     uri: Uri,
     engine: Annotated[
-        Literal["auto", "transformers", "openvino"], typer.Option(help="The engine to compare.")
+        Literal["auto", "transformers", "openvino", "upstream"],
+        typer.Option(help="The engine to compare; upstream is another server."),
     ] = "auto",
     conversion: Conversion = None,
     device: Device = "auto",
     dtype: Dtype = None,
+    upstream_preset: upstream.Preset = None,
+    upstream_command: upstream.Command = None,
+    upstream_url: upstream.Url = None,
+    upstream_start_seconds: upstream.StartSeconds = 600.0,
     hashes: Annotated[
         bool, typer.Option("--hashes", help="First compare every byte with the manifest.")
     ] = False,
@@ -35,15 +41,26 @@ def verify(
     mooring verify models:/demo@champion
 
     mooring verify models:/demo@champion --engine transformers --dtype float32 --json
+
+    mooring verify models:/demo@champion --engine upstream --upstream-preset vllm
     """
     from mooring.api.verify import verify as compare
     from mooring.settings import EngineSettings
 
+    settings = EngineSettings(
+        engine,
+        device,
+        dtype,
+        conversion=conversion,
+        upstream=upstream.upstream_settings(
+            engine, upstream_preset, upstream_command, upstream_url, upstream_start_seconds
+        ),
+    )
     with watching() as watcher:
         watcher.stage("Comparing")
         found = compare(
             uri,
-            engine=EngineSettings(engine, device, dtype, conversion=conversion),
+            engine=settings,
             tracking_uri=tracking_uri,
             verify_hashes=hashes,
         )

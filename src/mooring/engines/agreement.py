@@ -155,6 +155,7 @@ def _ask(
             prompt_ids=answer.prompt_ids,
             sampling=sampling,
             generated_ids=answer.token_ids[:begin],
+            needs_ids=True,
         )
         engine.submit(request, lambda event, index=index: events.put((index, event)))  # type: ignore[misc]
     answers: list[list[int]] = [[] for _ in asked]

@@ -110,6 +110,8 @@ class GenerationRequest:
     what follows, chosen as if they had generated the whole; `sampling.max_tokens` counts both.
     Engines reuse what they have read for others only for requests of the same `cache_scope`.
     With a `grammar` the generated text keeps to it; its end is the end of the sequence, `stop`.
+    With `needs_ids` the answer is wanted as token ids, even from an engine that otherwise says text
+    and can send ids only all at once.
     """
 
     id: str
@@ -119,6 +121,7 @@ class GenerationRequest:
     cache_scope: str = ""
     grammar: Grammar | None = None
     logprobs: LogprobsWanted = NO_LOGPROBS
+    needs_ids: bool = False
 
     @property
     def input_ids(self) -> tuple[int, ...]:

@@ -44,7 +44,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/health":
             self._send(b"{}")
         elif self.path == "/v1/models":
-            self._send(json.dumps({"data": [{"id": "stand-in", "max_model_len": 256}]}).encode())
+            meta = {"n_ctx": 128, "ftype": "Q4_K - Medium"}
+            model = {"id": "stand-in", "max_model_len": 256, "meta": meta}
+            self._send(json.dumps({"data": [model]}).encode())
         else:
             self.send_error(404)
 
@@ -61,6 +63,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         if fault == "exit":
             os._exit(3)
+        if body.get("stream") is False:
+            self._send(json.dumps(_whole(prompt, body["n_predict"])).encode())
+            return
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("connection", "close")
@@ -115,7 +120,10 @@ class Handler(BaseHTTPRequestHandler):
             ids = [_echo(prompt, at) for at in range(position + 1)]
             return {"output_ids": ids, "meta_info": {"completion_tokens": position + 1}}
         if self.path == "/completion":
-            return {"content": chr(item), "stop": False, "tokens_predicted": position + 1}
+            return {
+                "content": chr(item), "tokens": [item], "stop": False,
+                "tokens_predicted": position + 1,
+            }  # fmt: skip
         if isinstance(prompt, str):
             return {"choices": [{"text": item}]}
         choice: dict[str, Any] = {"token_ids": [item], "text": "?"}
@@ -130,7 +138,10 @@ class Handler(BaseHTTPRequestHandler):
             return {"output_ids": ids, "meta_info": about | {"cached_tokens": 1}}
         if self.path == "/completion":
             why = {"stop": "eos", "length": "limit"}.get(reason, reason)
-            return {"content": "", "stop": True, "stop_type": why, "tokens_predicted": told}
+            return {
+                "content": "", "tokens": [], "stop": True, "stop_type": why,
+                "tokens_predicted": told,
+            }  # fmt: skip
         choice: dict[str, Any] = {"finish_reason": reason}
         if not isinstance(prompt, str):
             choice["token_ids"] = [END] * (reason == "stop")
@@ -147,6 +158,15 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def _whole(prompt: list[int], limit: int) -> dict[str, Any]:
+    """Tell the whole answer at once, as llama.cpp does: with its ids, that of the end too."""
+    ids = ([_echo(prompt, at) for at in range(_period(prompt))] + [END])[:limit]
+    return {
+        "content": "?", "tokens": ids, "stop": True,
+        "stop_type": "eos" if ids[-1] == END else "limit", "tokens_predicted": len(ids),
+    }  # fmt: skip
 
 
 def _logprobs(item: int, most: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 
 from mooring.engines.contract import EngineObserver
 from mooring.engines.upstream import UpstreamEngine
+from mooring.engines.upstream.presets import DIALECTS
 from mooring.engines.upstream.server import free_port
 from mooring.errors import (
     EngineError,
@@ -98,6 +99,37 @@ def test_text_comes_with_the_servers_count(start: Start, kind: UpstreamKind) -> 
     assert ask(engine, PROMPT, max_tokens=2).wait().text == "AB"
 
 
+def test_a_server_of_text_gives_token_ids_at_once_where_they_are_needed(start: Start) -> None:
+    engine = start("llama.cpp")
+    whole = ask(engine, PROMPT, needs_ids=True).wait()
+    cut = ask(engine, PROMPT, needs_ids=True, generated=[65], max_tokens=2).wait()
+    assert (whole.tokens, whole.text, whole.end) == (PROMPT, "", Finished("stop"))
+    assert (cut.tokens, cut.text, cut.end) == ([66], "", Finished("length"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "context", "precision"), [("llama.cpp", 128, "int4"), ("vllm", 256, "upstream")]
+)
+def test_what_a_server_tells_of_its_model_counts(
+    kind: UpstreamKind, context: int, precision: str
+) -> None:
+    engine = stand_in_engine(kind)
+    told = engine.start()
+    engine.close()
+    assert (told.context_length, told.precision) == (context, precision)
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision"),
+    [
+        ("all F32", "upstream"), ("BF16", "upstream"), ("Q8_0", "int8"), ("Q6_K", "int8"),
+        ("Q5_K - Small", "int4"), ("IQ2_XXS - 2.0625 bpw", "int4"), ("MXFP4 MoE", "int4"),
+    ],
+)  # fmt: skip
+def test_the_kind_of_a_gguf_file_says_its_precision(kind: str, precision: str) -> None:
+    assert DIALECTS["llama.cpp"]().about({"meta": {"ftype": kind}}).precision == precision
+
+
 @pytest.mark.parametrize("kind", ["transformers", "openai"])
 def test_token_ids_that_no_text_gives_are_refused(start: Start, kind: UpstreamKind) -> None:
     end = ask(start(kind), [65, 255]).end
@@ -131,6 +163,7 @@ def test_every_parameter_is_sent_under_the_servers_own_name(start: Start, tmp_pa
     [
         ("sglang", "seed", 1),
         ("llama.cpp", "presence_penalty", 1.0),
+        ("llama.cpp", "ignore_eos", True),
         ("transformers", "seed", 1),
         ("transformers", "frequency_penalty", 1.0),
         ("openai", "top_k", 1),
@@ -207,7 +240,7 @@ def test_seeded_answers_are_repeated_and_others_fail(start: Start, tmp_path: Pat
 
 def test_text_answers_do_not_go_on(start: Start) -> None:
     engine = start("llama.cpp")
-    answer = ask(engine, PROMPT, **ENDLESS)
+    answer = ask(engine, range(65, 125))
     wait_for(lambda: len(answer.text) > 3)
     kill()
     assert isinstance(answer.end, Failed)

@@ -27,8 +27,10 @@ class Answer:
         self._request = request
         self._max_tokens = max_tokens
         self._dialect = dialect
+        self._at_once = request.needs_ids and dialect.ids_at_once
+        self._says_text = dialect.writes_text and not self._at_once
         self._end_token_ids = end_token_ids
-        self._again = request.generated_ids if _must_repeat(request, dialect) else ()
+        self._again = request.generated_ids if _must_repeat(request, self._says_text) else ()
         self._seen = 0
         self._counted = 0
         self._finish: FinishReason | None = None
@@ -54,6 +56,7 @@ class Answer:
             model=model,
             logprobs=self._request.logprobs.answer,
             grammar=self._request.grammar,
+            at_once=self._at_once,
         )
 
     def take(self, message: Mapping[str, Any]) -> Iterator[Token | Text]:
@@ -75,7 +78,7 @@ class Answer:
         finish = "stop" if self._stopped else self._finish
         if finish is None:
             raise ConnectionLost("the answer has no end")
-        if self._dialect.writes_text and self._generated_tokens is not None:
+        if self._says_text and self._generated_tokens is not None:
             yield Text("", self._generated_tokens - self._counted)
         yield Finished(finish, self._cached_tokens)
 
@@ -103,9 +106,9 @@ class Answer:
                 raise NotUnderstood("it began the answer in another way than before")
 
 
-def _must_repeat(request: GenerationRequest, dialect: Dialect) -> bool:
+def _must_repeat(request: GenerationRequest, says_text: bool) -> bool:
     sampling = request.sampling
-    if dialect.writes_text or not sampling.repeatable:
+    if says_text or not sampling.repeatable:
         return False
     certain = sampling.greedy or sampling.top_k == 1
     penalised = sampling.presence_penalty or sampling.frequency_penalty

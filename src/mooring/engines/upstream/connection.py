@@ -68,6 +68,7 @@ class Connection:
     async def ask(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Mapping[str, Any]]:
         """Send a request and yield the messages of its event stream, without the last `[DONE]`.
 
+        An answer that is no stream is one message.
         Raises `ConnectionLost`, `Refusal`, or `NotUnderstood` for what is no JSON object.
         """
         try:
@@ -78,7 +79,7 @@ class Connection:
                     data = line.removeprefix(b"data:").strip()
                     if data == b"[DONE]":
                         return
-                    if line.startswith(b"data:") and data:
+                    if data and line.startswith((b"data:", b"{")):
                         yield _message(data)
         except httpx.HTTPError as error:
             raise ConnectionLost(type(error).__name__) from None

@@ -138,15 +138,15 @@ class UpstreamEngine(SupervisedEngine):
 
     async def _greet(self, connection: Connection) -> Capabilities:
         model = await connection.first_model() if self._dialect.lists_models else {}
-        name, length = model.get("id"), model.get("max_model_len")
-        self._model = name if isinstance(name, str) else None
+        about = self._dialect.about(model)
+        self._model = about.name
         context = self._context_length
         return Capabilities(
             name="upstream",
             version=self._kind,
             device="upstream",
-            precision="upstream",
-            context_length=min(context, length) if isinstance(length, int) else context,
+            precision=about.precision,
+            context_length=min(context, about.context_length or context),
             vocabulary_size=self._description.vocabulary_size,
             max_running=self._description.settings.max_running,
             unsupported=self._dialect.unsupported,
