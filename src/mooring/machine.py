@@ -1,9 +1,11 @@
 """Reads what this machine has: memory (as the container allows), GPUs, disk, kind of CPU."""
 
+import hashlib
 import os
 import platform
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +19,9 @@ _GPU_QUERY = (
 )
 _GPU_SECONDS = 10
 _MIB = 2**20
+_SPARE_SHARE = 0.25
+# `Path.expanduser` raises where there is no home.
+NOTES_FOLDER = Path(os.path.expanduser("~/.cache/mooring/machine"))
 _NATIVE_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
@@ -31,13 +36,18 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is to run on; sizes in bytes."""
+    """What there is to run on; sizes in bytes.
+
+    `faster_in_float32` says that many rows were multiplied faster so than in 16 bits when that was
+    last timed here.
+    """
 
     memory_total: int
     memory_available: int
     disk_free: int
     gpus: tuple[Gpu, ...]
     native_bfloat16: bool
+    faster_in_float32: bool = False
 
 
 def read_machine(folder: Path | None = None) -> Machine:
@@ -49,6 +59,7 @@ def read_machine(folder: Path | None = None) -> Machine:
         disk_free=shutil.disk_usage(folder or Path.cwd()).free,
         gpus=() if _torch_lacks_cuda() else read_gpus(os.environ.get("CUDA_VISIBLE_DEVICES")),
         native_bfloat16=has_native_bfloat16(),
+        faster_in_float32=_float32_note().exists(),
     )
 
 
@@ -64,6 +75,22 @@ def read_memory() -> tuple[int, int]:
 def has_native_bfloat16() -> bool:
     """Say whether this CPU computes in bfloat16 itself."""
     return names_bfloat16(_text(Path("/proc/cpuinfo")))
+
+
+def can_spare(wanted: int, free: int) -> bool:
+    """Say whether so many of the free bytes may go to what only makes things faster."""
+    return wanted <= _SPARE_SHARE * free
+
+
+def note_faster_in_float32(faster: bool) -> None:
+    """Keep for later plans what timing this CPU showed, if there is a place to keep it."""
+    note = _float32_note()
+    with suppress(OSError):
+        if faster:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.touch()
+        else:
+            note.unlink(missing_ok=True)
 
 
 def cpu_name() -> str:
@@ -115,6 +142,10 @@ def names_bfloat16(cpu_info: str) -> bool:
         name.strip() in ("flags", "Features") and not _NATIVE_BFLOAT16.isdisjoint(flags.split())
         for name, _, flags in lines
     )
+
+
+def _float32_note() -> Path:
+    return NOTES_FOLDER / f"float32-{hashlib.sha256(cpu_name().encode()).hexdigest()[:16]}"
 
 
 def _is_visible(index: str, visible: str | None) -> bool:

@@ -30,6 +30,7 @@ def test_a_common_config() -> None:
         vocabulary_size=128256,
         context_length=131072,
         cache_values_per_token=2 * 32 * 8 * 128,
+        linear_values=0,
     )
 
 

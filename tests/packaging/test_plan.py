@@ -70,6 +70,30 @@ def test_what_is_needed_is_the_sum_of_its_parts() -> None:
     require_fit(plan)
 
 
+def test_second_weights_are_counted_where_they_are_made() -> None:
+    model = facts(linear_values=6 * GB)
+    fast = replace(machine(150 * GB), faster_in_float32=True)
+
+    def extra(machine: Machine, **options: Any) -> int:
+        return make_plan(model, machine, **options).needed_bytes - (
+            make_plan(model, replace(machine, faster_in_float32=False), **options).needed_bytes
+        )
+
+    assert extra(fast) == make_plan(model, fast).overhead_bytes - OVERHEAD_BFLOAT16 == 24 * GB
+    assert extra(fast, dtype="float16") == 24 * GB
+    assert extra(fast, dtype="float32") == 0
+    assert extra(fast, converted=Converted("int8", 7 * GB)) == 0
+    assert extra(replace(fast, gpus=(Gpu("GPU", 80 * GB, 80 * GB),))) == 0
+    # A quarter of what the weights and libraries leave, and no more than the cache leaves.
+    just = 14 * GB + LIBRARY_BYTES + 96 * GB
+    assert extra(replace(fast, memory_available=just)) == 24 * GB
+    assert extra(replace(fast, memory_available=just - 1)) == 0
+    full = make_plan(model, fast, concurrency=60)
+    assert full.needed_bytes + 24 * GB > 150 * GB
+    assert extra(fast, concurrency=60) == 0
+    assert full.fits
+
+
 def test_the_line_says_it_all() -> None:
     tiny = facts(
         model_type="mpt",

@@ -32,6 +32,11 @@ _CONTEXT = (
 )
 _STATE_SPACE = ("mamba", "rwkv", "xlstm")
 _WITHOUT_KEYS = ("linear", "mamba", "conv", "recurrent", "recurrence")
+# Their matrices are in layers of another kind, which multiplies the other way round.
+_CONV1D_TYPES = ("gpt2", "openai-gpt")
+_FLOATS = ("F16", "BF16", "F32")
+_HEADS_OF_TEXT = ("lm_head", "embed_out")
+_NOT_LINEAR = ("emb", "wte", "wpe", ".experts.")
 _GENERATING = ("CausalLM", "LMHead", "ConditionalGeneration")
 _MAX_SIZE = 2**40
 
@@ -46,6 +51,7 @@ class Architecture:
     vocabulary_size: int | None
     context_length: int | None
     cache_values_per_token: int | None
+    linear_values: int
 
 
 def read_architecture(
@@ -61,6 +67,7 @@ def read_architecture(
         vocabulary_size=sizes.first(_VOCABULARY) or sizes.embedding_shape[0],
         context_length=sizes.first(_CONTEXT),
         cache_values_per_token=sizes.cache_values_per_token(own_code=own_code),
+        linear_values=sizes.linear_values,
     )
 
 
@@ -135,6 +142,21 @@ class _Sizes:
             if len(tensor.shape) == 2 and any(word in tensor.name for word in ("emb", "wte")):
                 return tensor.shape[0], tensor.shape[1]
         return None, None
+
+    @property
+    def linear_values(self) -> int:
+        """Count the numbers in matrices of linear layers; one shared with the embedding is none."""
+        if self._config.get("model_type") in _CONV1D_TYPES:
+            return 0
+        return sum(tensor.values for tensor in self._tensors if self._is_linear(tensor))
+
+    def _is_linear(self, tensor: StoredTensor) -> bool:
+        name = tensor.name
+        if len(tensor.shape) != 2 or tensor.dtype not in _FLOATS or not name.endswith(".weight"):
+            return False
+        if any(word in name for word in _HEADS_OF_TEXT):
+            return self._config.get("tie_word_embeddings") is not True
+        return not any(word in name for word in _NOT_LINEAR)
 
     def cache_values_per_token(self, *, own_code: bool) -> int | None:
         """Count the numbers that one more token keeps; None for pure state-space models."""

@@ -88,6 +88,7 @@ def _facts(
         cache_values_per_token=architecture.cache_values_per_token,
         own_code=own_code,
         end_token_ids=_end_token_ids(folder, config, tokenizer),
+        linear_values=architecture.linear_values,
     )
 
 

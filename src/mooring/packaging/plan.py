@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mooring.errors import InvalidInput, NotEnoughMemory, NotEnoughSpace
-from mooring.machine import Machine
+from mooring.machine import Machine, can_spare
 from mooring.safetensors_header import DTYPE_BITS
 from mooring.spec.facts import ModelFacts
 from mooring.spec.manifest import PREFERRED_WEIGHTS, WeightFormat
@@ -45,7 +45,8 @@ class Plan:
     """Needs of one model on one machine; sizes in bytes, context in tokens.
 
     `weight_bytes` holds the size in each precision, `precision` the one that would be used. Needed
-    is `weight_bytes[precision] + cache_bytes + overhead_bytes`. `largest_context` (at this
+    is `weight_bytes[precision] + cache_bytes + overhead_bytes`; the last includes second weights
+    that make the model faster, where there is room for them. `largest_context` (at this
     concurrency), `largest_concurrency` (at this context) and `smaller_precision` say what would
     fit, 0 or None where nothing does; `missing_bytes` is what memory lacks for the plan.
     `converting_disk_bytes` and `converting_memory_bytes` are what conversions take while they are
@@ -137,7 +138,8 @@ def make_plan(
     if converted is not None:
         precision = converted.precision
     room = _Room(facts, machine, precision, converted)
-    needed = room.needed(tokens)
+    extra = room.second_weights(tokens)
+    needed = room.needed(tokens) + extra
     return Plan(
         model_type=facts.model_type,
         architecture=facts.architecture,
@@ -150,7 +152,7 @@ def make_plan(
         weight_bytes={name: weight_bytes(facts, name) for name in BITS} | {precision: room.weights},
         cache_bytes_per_token=room.per_token,
         cache_bytes=room.per_token * tokens,
-        overhead_bytes=room.overhead,
+        overhead_bytes=room.overhead + extra,
         needed_bytes=needed,
         available_bytes=room.available,
         download_bytes=facts.weight_bytes,
@@ -236,6 +238,8 @@ class _Room:
         converted: Converted | None = None,
     ) -> None:
         self._facts, self._machine = facts, machine
+        self._converted = converted is not None
+        self._precision = precision
         self.device = "cuda" if machine.gpus else "cpu"
         self.weights = weights = converted.size if converted else weight_bytes(facts, precision)
         self.overhead = LIBRARY_BYTES + int(weights * WORK_SHARE)
@@ -247,6 +251,20 @@ class _Room:
     def needed(self, tokens: int) -> int:
         """Return all bytes for that many tokens in the cache."""
         return self.fixed + self.per_token * tokens
+
+    def second_weights(self, tokens: int) -> int:
+        """Return the bytes of weights in float32 that are kept beside those in 16 bits.
+
+        They serve passes of many rows on a CPU that was seen to be faster so, and are made only
+        where there is memory to spare.
+        """
+        wanted = self._facts.linear_values * BITS["float32"] // 8
+        useful = self._machine.faster_in_float32 and self.device == "cpu" and not self._converted
+        if not useful or BITS[self._precision] != 16:
+            return 0
+        loaded = self.available - self.weights - LIBRARY_BYTES
+        left = self.available - self.needed(tokens)
+        return wanted if can_spare(wanted, loaded) and wanted <= left else 0
 
     def smaller_precision(self, tokens: int) -> str | None:
         """Return bfloat16 where that fits and this precision does not."""

@@ -9,6 +9,7 @@ class ModelFacts(BaseModel):
     `weight_bytes` is what the safetensors hold, `parameters` the number of values in them.
     `cache_values_per_token` counts the key and value numbers that one token adds to the cache over
     all layers, or None where the cache does not grow by token (state-space models).
+    `linear_values` are those in matrices of linear layers, as far as names and shapes tell.
     `context_length` is in tokens, prompt and answer together; None where the config says nothing.
     """
 
@@ -25,6 +26,7 @@ class ModelFacts(BaseModel):
     cache_values_per_token: int | None
     own_code: bool
     end_token_ids: tuple[int, ...]
+    linear_values: int = 0
 
     @property
     def half_precision(self) -> bool:
