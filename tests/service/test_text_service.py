@@ -21,6 +21,7 @@ from mooring.generation import (
     GenerationRequest,
     Grammar,
     Instruction,
+    LogprobsWanted,
     Message,
     RawText,
     SamplingParams,
@@ -39,6 +40,10 @@ SLOW = EchoSettings(seconds_per_token=0.01)
 
 def asked(text: str, **sampling: Any) -> TextRequest:
     return TextRequest(RawText(text), SamplingParams().update(sampling))
+
+
+def likely(**wanted: int) -> TextRequest:
+    return replace(asked("a"), logprobs=LogprobsWanted(**wanted))
 
 
 async def answers(service: TextService, *requests: TextRequest) -> list[list[Completion]]:
@@ -206,7 +211,9 @@ def test_a_full_service_refuses_and_recovers() -> None:
 
 def test_an_engine_that_refuses_a_sequence_leaves_nothing_behind() -> None:
     async def test(service: TextService) -> None:
-        prepared = await service.prepare(asked("abc", n=2, logit_bias={"200000": 1}))
+        prepared = await service.prepare(asked("abc", n=2))
+        unfit = prepared.sampling.update({"logit_bias": {"200000": 1}})
+        prepared = replace(prepared, sampling=unfit)
         with pytest.raises(InvalidParameter, match="logit_bias"):
             service.start(prepared)
         await idle(service)
@@ -293,6 +300,30 @@ def test_a_grammar_that_the_engine_cannot_keep_to_is_refused_before_anything_els
         with pytest.raises(UnsupportedParameter, match=r"echo engine.*json_object") as refusal:
             await service.prepare(request)
         assert refusal.value.param == "response_format"
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("engine", "asked_for", "param"),
+    [
+        ({"unsupported": ("seed",)}, asked("a", seed=1), "seed"),
+        ({"unsupported": ("logit_bias",)}, asked("a", logit_bias={"1": 1}), "logit_bias"),
+        ({}, asked("a", logit_bias={"100000": 1}), "logit_bias"),
+        ({"top_logprobs": None}, likely(answer=0), "logprobs"),
+        ({"top_logprobs": 0}, likely(answer=1), "logprobs"),
+        ({"prompt_logprobs": False}, likely(prompt=0), "logprobs"),
+    ],
+)
+def test_what_the_engine_can_never_do_is_refused_before_it_waits(
+    engine: dict[str, Any], asked_for: TextRequest, param: str
+) -> None:
+    async def test(service: TextService) -> None:
+        service.capabilities = replace(service.capabilities, **engine)
+        with pytest.raises(InvalidInput) as refusal:
+            await service.prepare(asked_for)
+        assert refusal.value.param == param
+        assert service.activity == Activity(0, 32 + 64)
 
     run(test)
 

@@ -1,24 +1,15 @@
 """What an engine refuses before it begins: requests that could only fail later."""
 
 from mooring.engines.contract import Capabilities
-from mooring.errors import (
-    ContextExceeded,
-    InvalidParameter,
-    InvalidPrompt,
-    UnsupportedParameter,
-)
-from mooring.generation import MAX_TOP_LOGPROBS, GenerationRequest, SamplingParams
-
-_UNSET = SamplingParams()
+from mooring.errors import ContextExceeded, InvalidParameter, InvalidPrompt
+from mooring.generation import GenerationRequest
 
 
 def check_request(request: GenerationRequest, capabilities: Capabilities) -> int:
     """Return how many tokens to generate at most, or raise an `InvalidInput`."""
     _check_prompt(request, capabilities)
-    _check_logit_bias(request, capabilities.vocabulary_size)
-    _check_support(request.sampling, capabilities)
-    capabilities.check_grammar(request.grammar, request.sampling)
-    _check_logprobs(request, capabilities)
+    capabilities.check(request.sampling, request.grammar, request.logprobs)
+    _check_logprobs(request)
     room = capabilities.context_length - len(request.prompt_ids)
     max_tokens = room if request.sampling.max_tokens is None else request.sampling.max_tokens
     if max_tokens > room:
@@ -56,50 +47,14 @@ def _check_prompt(request: GenerationRequest, capabilities: Capabilities) -> Non
         )
 
 
-def _check_support(sampling: SamplingParams, capabilities: Capabilities) -> None:
-    for name in capabilities.unsupported:
-        if getattr(sampling, name) != getattr(_UNSET, name):
-            raise UnsupportedParameter(
-                f"The {capabilities.name} engine cannot honour `{name}`. Leave it out, or serve "
-                "the model with another engine.",
-                param=name,
-            )
-
-
-def _check_logprobs(request: GenerationRequest, capabilities: Capabilities) -> None:
-    wanted, most = request.logprobs, capabilities.top_logprobs
+def _check_logprobs(request: GenerationRequest) -> None:
+    wanted = request.logprobs
     if wanted.answer is None and wanted.prompt is None:
         if request.sampling.max_tokens == 0:
             raise InvalidParameter("`max_tokens` must be >= 1. Given: 0.", param="max_tokens")
-        return
-    if most is None or (wanted.prompt is not None and not capabilities.prompt_logprobs):
-        what = "`logprobs`" if most is None else "`logprobs` of a prompt (`echo`)"
-        raise UnsupportedParameter(
-            f"The {capabilities.name} engine cannot honour {what}. Leave it out, or serve the "
-            "model with another engine.",
-            param="logprobs",
-        )
-    given = max(wanted.answer or 0, wanted.prompt or 0)
-    if not 0 <= given <= min(most, MAX_TOP_LOGPROBS):
-        raise InvalidParameter(
-            f"The {capabilities.name} engine names at most {min(most, MAX_TOP_LOGPROBS)} of the "
-            f"most likely tokens. Given: {given}. Ask for fewer (`top_logprobs`, `logprobs`), or "
-            "serve the model with another engine.",
-            param="logprobs",
-        )
-    if not 1 <= wanted.prompt_begin <= len(request.prompt_ids):
+    elif not 1 <= wanted.prompt_begin <= len(request.prompt_ids):
         raise InvalidParameter(
             f"`prompt_begin` must be >= 1 and <= {len(request.prompt_ids)}, the prompt's length. "
             f"Given: {wanted.prompt_begin}.",
             param="prompt_begin",
         )
-
-
-def _check_logit_bias(request: GenerationRequest, vocabulary_size: int) -> None:
-    for token_id, _ in request.sampling.logit_bias:
-        if not 0 <= token_id < vocabulary_size:
-            raise InvalidParameter(
-                f"`logit_bias` token ids must be < {vocabulary_size}, the model's vocabulary. "
-                f"Given: {token_id}. Use this model's own tokenizer.",
-                param="logit_bias",
-            )

@@ -7,10 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from mooring.errors import EngineStopped, UnsupportedParameter
-from mooring.generation import Event, GenerationRequest, Grammar, GrammarKind, SamplingParams
+from mooring.errors import EngineStopped, InvalidParameter, UnsupportedParameter
+from mooring.generation import (
+    MAX_TOP_LOGPROBS,
+    Event,
+    GenerationRequest,
+    Grammar,
+    GrammarKind,
+    LogprobsWanted,
+    SamplingParams,
+)
 
 Emit = Callable[[Event], None]
+
+_UNSET = SamplingParams()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,55 @@ class Capabilities:
     top_logprobs: int | None = None
     prompt_logprobs: bool = False
 
-    def check_grammar(self, grammar: Grammar | None, sampling: SamplingParams) -> None:
+    def check(
+        self, sampling: SamplingParams, grammar: Grammar | None, logprobs: LogprobsWanted
+    ) -> None:
+        """Raise an `InvalidInput` for what no prompt could be answered with, named."""
+        self._check_support(sampling)
+        self._check_logit_bias(sampling)
+        self._check_grammar(grammar, sampling)
+        self._check_logprobs(logprobs)
+
+    def _check_support(self, sampling: SamplingParams) -> None:
+        for name in self.unsupported:
+            if getattr(sampling, name) != getattr(_UNSET, name):
+                raise UnsupportedParameter(
+                    f"The {self.name} engine cannot honour `{name}`. Leave it out, or serve "
+                    "the model with another engine.",
+                    param=name,
+                )
+
+    def _check_logit_bias(self, sampling: SamplingParams) -> None:
+        for token_id, _ in sampling.logit_bias:
+            if not 0 <= token_id < self.vocabulary_size:
+                raise InvalidParameter(
+                    f"`logit_bias` token ids must be < {self.vocabulary_size}, the model's "
+                    f"vocabulary. Given: {token_id}. Use this model's own tokenizer.",
+                    param="logit_bias",
+                )
+
+    def _check_logprobs(self, wanted: LogprobsWanted) -> None:
+        if wanted.answer is None and wanted.prompt is None:
+            return
+        if self.top_logprobs is None or (wanted.prompt is not None and not self.prompt_logprobs):
+            of_prompt = self.top_logprobs is not None
+            what = "`logprobs` of a prompt (`echo`)" if of_prompt else "`logprobs`"
+            raise UnsupportedParameter(
+                f"The {self.name} engine cannot honour {what}. Leave it out, or serve the "
+                "model with another engine.",
+                param="logprobs",
+            )
+        given = max(wanted.answer or 0, wanted.prompt or 0)
+        most = min(self.top_logprobs, MAX_TOP_LOGPROBS)
+        if not 0 <= given <= most:
+            raise InvalidParameter(
+                f"The {self.name} engine names at most {most} of the most likely tokens. "
+                f"Given: {given}. Ask for fewer (`top_logprobs`, `logprobs`), or serve the model "
+                "with another engine.",
+                param="logprobs",
+            )
+
+    def _check_grammar(self, grammar: Grammar | None, sampling: SamplingParams) -> None:
         """Raise `UnsupportedParameter` where answers cannot be kept to `grammar`."""
         if grammar is None:
             return

@@ -160,6 +160,7 @@ class TextService:
 
     async def prepare(self, request: TextRequest) -> PreparedRequest:
         """Render and tokenize off the event loop; raise `InvalidInput` if it cannot be answered."""
+        self.capabilities.check(request.sampling, request.grammar, request.logprobs)
         await self._check_grammar(request)
         read = await self.read(request.prompt)
         sampling = self._fit_context(len(read.token_ids), request.sampling)
@@ -187,7 +188,6 @@ class TextService:
         return await asyncio.to_thread(self._tokenizer.decode, ids, skip_special_tokens=False)
 
     async def _check_grammar(self, request: TextRequest) -> None:
-        self.capabilities.check_grammar(request.grammar, request.sampling)
         if request.grammar is not None and self._grammar_check is not None:
             await asyncio.wrap_future(self._grammar_check(request.grammar))
 
