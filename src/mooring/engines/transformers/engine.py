@@ -80,7 +80,7 @@ class TransformersEngine(EngineLoop):
         from mooring.engines.transformers.constraint import Grammars
 
         try:
-            return Grammars(file, self._end_token_ids, loaded.vocabulary_size, loaded.model.device)
+            return Grammars(file, self._end_token_ids, loaded.vocabulary_size)
         except ValueError as error:
             logger.warning("Answers cannot be kept to grammars: %s", error)
             return None

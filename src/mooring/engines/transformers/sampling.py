@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from mooring.engines.transformers.constraint import Constraint
+from mooring.engines.transformers.constraint import Constraint, begin_masks
 from mooring.generation import SamplingParams
 
 _LEAST_TOP_P = 1e-9
@@ -109,16 +109,20 @@ def choose_tokens(logits: torch.Tensor, samplers: Sequence[RowSampler]) -> list[
     No token is possible where the highest score is not finite (NaN, infinite, or all -inf).
     """
     tokens = _most_likely(logits)
-    for row, sampler in enumerate(samplers):
-        if sampler.plain:
-            continue
-        scores = logits[row]
-        if sampler.changes:
-            scores = sampler.score(scores.float())
-            tokens[row] = _most_likely(scores[None])[0]
+    scores = {row: logits[row] for row, sampler in enumerate(samplers) if not sampler.plain}
+    changed = [row for row in scores if samplers[row].changes]
+    if changed:
+        for row in changed:
+            scores[row] = samplers[row].score(scores[row].float())
+        highest = _most_likely(torch.stack([scores[row] for row in changed]))
+        for row, token_id in zip(changed, highest, strict=True):
+            tokens[row] = token_id
+    for row in scores:
         most_likely = tokens[row]
         if most_likely is not None:
-            tokens[row] = _choose(sampler, scores, most_likely)
+            tokens[row] = _choose(samplers[row], scores[row], most_likely)
+    constraints = [samplers[row].constraint for row in changed if tokens[row] is not None]
+    begin_masks(constraint for constraint in constraints if constraint is not None)
     return tokens
 
 
