@@ -8,13 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mooring.engines.contract import CacheUse, Capabilities
-from mooring.engines.loop import EngineLoop
+from mooring.engines.contract import Capabilities
 from mooring.engines.openvino.alone import Alone
 from mooring.engines.openvino.generation import UNSUPPORTED
 from mooring.engines.openvino.memory import BLOCK_TOKENS, plan_cache_tokens
 from mooring.engines.openvino.paged import Paged
-from mooring.engines.openvino.runner import Runner
+from mooring.engines.running import Runner, RunningEngine
 from mooring.engines.sequence import Sequence
 from mooring.errors import CorruptArtifact, InvalidParameter
 from mooring.generation import Event, Failed, GenerationRequest, SamplingParams
@@ -48,14 +47,13 @@ class ConvertedModel:
     weights: str = "float32"
 
 
-class OpenVINOEngine(EngineLoop):
+class OpenVINOEngine(RunningEngine):
     """Runs a converted model on this machine's CPU."""
 
     def __init__(self, model: ConvertedModel, settings: EngineSettings) -> None:
         super().__init__()
         self._model = model
         self._settings = settings
-        self._runner: Runner | None = None
 
     def _open(self) -> Capabilities:
         _check_device(self._settings)
@@ -89,19 +87,6 @@ class OpenVINOEngine(EngineLoop):
             unsupported=UNSUPPORTED,
             top_logprobs=0 if self._model.paged else None,
         )
-
-    def _step(self, joining: list[Sequence]) -> None:
-        if self._runner is not None:
-            self._runner.step(joining)
-
-    def _cache_use(self) -> CacheUse:
-        runner = self._runner
-        return CacheUse() if runner is None else runner.cache_use
-
-    def _free(self) -> None:
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            runner.free()
 
     def _paged(self, cache_tokens: int) -> Paged:
         logger.info("Continuous batching: the cache holds at most %d tokens.", cache_tokens)

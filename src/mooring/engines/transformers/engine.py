@@ -6,9 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mooring.engines.contract import CacheUse, Capabilities
-from mooring.engines.loop import EngineLoop
-from mooring.engines.sequence import Sequence
+from mooring.engines.contract import Capabilities
+from mooring.engines.running import RunningEngine
 from mooring.engines.transformers.loader import (
     LoadedModel,
     errors_named,
@@ -20,12 +19,11 @@ from mooring.settings import EngineSettings
 
 if TYPE_CHECKING:
     from mooring.engines.transformers.constraint import Grammars
-    from mooring.engines.transformers.runner import Runner
 
 logger = logging.getLogger(__name__)
 
 
-class TransformersEngine(EngineLoop):
+class TransformersEngine(RunningEngine):
     """Runs the model of a snapshot folder; `context_length` is the model's own, in tokens."""
 
     def __init__(
@@ -45,7 +43,6 @@ class TransformersEngine(EngineLoop):
         self._trust_remote_code = trust_remote_code
         self._context_length = min(context_length, settings.context_length or context_length)
         self._end_token_ids = end_token_ids
-        self._runner: Runner | None = None
 
     def _open(self) -> Capabilities:
         loaded = load_model(
@@ -84,16 +81,3 @@ class TransformersEngine(EngineLoop):
         except ValueError as error:
             logger.warning("Answers cannot be kept to grammars: %s", error)
             return None
-
-    def _step(self, joining: list[Sequence]) -> None:
-        if self._runner is not None:
-            self._runner.step(joining)
-
-    def _cache_use(self) -> CacheUse:
-        runner = self._runner
-        return CacheUse() if runner is None else runner.cache_use
-
-    def _free(self) -> None:
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            runner.free()

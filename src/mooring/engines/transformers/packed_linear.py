@@ -2,7 +2,8 @@
 
 import logging
 from collections import Counter
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,6 +17,8 @@ _DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
 # The layout hardly depends on it, and one packing serves every number of rows.
 _ROWS_TO_PACK_FOR = 8
 _TRIAL_LENGTH = 8
+
+Layer = TypeVar("Layer", bound=nn.Linear)
 
 
 class PackedLinear(nn.Linear):
@@ -39,21 +42,38 @@ def pack_linears(loaded: LoadedModel) -> bool:
     layers = _layers_to_pack(loaded.model)
     if not layers:
         return False
-    prompt = [trial_tokens(_TRIAL_LENGTH, loaded.vocabulary_size)]
-    before = first_logits(loaded, prompt)
-    try:
-        for layer in layers:
-            _pack(layer)
-        right = is_close(first_logits(loaded, prompt), before, loaded.precision)
-    except MODEL_ERRORS:
-        logger.warning("The model fails with packed weights.", exc_info=True)
-        right = False
-    if not right:
-        for layer in layers:
-            _unpack(layer)
+    right = change_layers(loaded, layers, _pack, _unpack)
     for values in (*loaded.model.parameters(), *loaded.model.buffers()):
         if values.layout is torch.strided:
             values.data = values.data.clone()
+    return right
+
+
+def change_layers(
+    loaded: LoadedModel,
+    layers: Sequence[Layer],
+    change: Callable[[Layer], None],
+    restore: Callable[[Layer], None],
+    *,
+    length: int = _TRIAL_LENGTH,
+) -> bool:
+    """Change layers in place; restore them unless the model's first logits stay, and say whether.
+
+    They are compared after `length` tokens, which the layers compute at once. Raises what the model
+    raises on them as it is.
+    """
+    prompt = [trial_tokens(length, loaded.vocabulary_size)]
+    before = first_logits(loaded, prompt)
+    try:
+        for layer in layers:
+            change(layer)
+        right = is_close(first_logits(loaded, prompt), before, loaded.precision)
+    except MODEL_ERRORS:
+        logger.warning("The model fails with weights in another layout.", exc_info=True)
+        right = False
+    if not right:
+        for layer in layers:
+            restore(layer)
     return right
 
 

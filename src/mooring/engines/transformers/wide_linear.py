@@ -1,17 +1,13 @@
 """Linear layers that compute many rows in float32, on a CPU that does so faster than in 16 bits."""
 
-import logging
 import time
 from typing import Any
 
 import torch
 
-from mooring.engines.transformers.loader import MODEL_ERRORS, LoadedModel
-from mooring.engines.transformers.packed_linear import PackedLinear, pack_weight
-from mooring.engines.transformers.padding import first_logits, is_close, trial_tokens
+from mooring.engines.transformers.loader import LoadedModel
+from mooring.engines.transformers.packed_linear import PackedLinear, change_layers, pack_weight
 from mooring.machine import can_spare, note_faster_in_float32, read_memory
-
-logger = logging.getLogger(__name__)
 
 # Fewer rows wait for their weights rather than for arithmetic, and float32 weights are longer.
 LEAST_ROWS = 24
@@ -43,25 +39,13 @@ class WideLinear(PackedLinear):
 
 def widen_linears(loaded: LoadedModel) -> bool:
     """Give the packed layers a second weight if there is memory for it, if it is faster and if the
-    model's first logits stay; say whether that is so.
+    model's first logits stay; say whether that is so. Raises what the model raises as it is.
     """
     layers = [layer for layer in loaded.model.modules() if type(layer) is PackedLinear]
     layers = [layer for layer in layers if layer.weight.dtype != torch.float32]
     if not (layers and _memory_abounds(layers) and _is_faster(layers)):
         return False
-    prompt = [trial_tokens(LEAST_ROWS, loaded.vocabulary_size)]
-    try:
-        before = first_logits(loaded, prompt)
-        for layer in layers:
-            _widen(layer)
-        right = is_close(first_logits(loaded, prompt), before, loaded.precision)
-    except MODEL_ERRORS:
-        logger.warning("The model fails with wide weights.", exc_info=True)
-        right = False
-    if not right:
-        for layer in layers:
-            _narrow(layer)
-    return right
+    return change_layers(loaded, layers, _widen, _narrow, length=LEAST_ROWS)
 
 
 def _memory_abounds(layers: list[PackedLinear]) -> bool:
