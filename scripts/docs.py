@@ -32,6 +32,7 @@ TYPES = {
     "float": "number",
     "bool": "true or false",
     "strings": "string or list of strings",
+    "token_ids": "list of token ids",
     "token_bias": "object of token id to number",
 }
 

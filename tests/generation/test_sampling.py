@@ -40,7 +40,7 @@ def test_values_at_their_bounds_are_taken(name: str, value: Any) -> None:
         ("temperature", "0.5", "`temperature` must be a number. Given: 0.5 (str)."),
         ("temperature", True, "must be a number. Given: True (bool)."),
         ("top_p", 0, "`top_p` must be > 0 and <= 1. Given: 0."),
-        ("top_k", -5, "`top_k` must be >= 0"),
+        ("top_k", -5, "`top_k` must be >= -1"),
         ("min_p", 2, "`min_p` must be >= 0 and <= 1. Given: 2."),
         ("repetition_penalty", 0, "must be > 0 and <= 10. Given: 0."),
         ("presence_penalty", 3, "must be >= -2 and <= 2. Given: 3."),

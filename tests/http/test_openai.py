@@ -252,3 +252,52 @@ def test_two_request_ids_are_replaced(echo: Running) -> None:
         headers = [("x-request-id", "a"), ("x-request-id", "b")]
         response = client.get("/health", headers=headers)
     assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
+
+
+def test_a_stop_token_ends_an_answer_and_is_part_of_it_if_asked(echo: Running) -> None:
+    body = {"model": "demo", "prompt": [97, 98, 99], "stop_token_ids": [98], "logprobs": 0}
+    for more, text, tokens in (({}, "a", 1), ({"include_stop_str_in_output": True}, "ab", 2)):
+        answer = echo.post("/v1/completions", body | more).json()
+        (choice,) = answer["choices"]
+        assert (choice["text"], choice["finish_reason"]) == (text, "stop")
+        assert "".join(choice["logprobs"]["tokens"]) == text
+        assert answer["usage"]["completion_tokens"] == tokens
+        *chunks, _ = events_of(echo.post("/v1/completions", body | more | {"stream": True}))
+        assert "".join(json.loads(chunk)["choices"][0]["text"] for chunk in chunks) == text
+    echo.wait_idle()
+
+
+def test_a_stop_string_stays_where_it_is_asked_for(echo: Running) -> None:
+    body = {"model": "demo", "prompt": "one two", "stop": "e t", "include_stop_str_in_output": True}
+    assert echo.post("/v1/completions", body).json()["choices"][0]["text"] == "one t"
+
+
+def test_special_tokens_are_shown_where_they_are_asked_for(echo: Running) -> None:
+    body = {"model": "demo", "prompt": [97, 256, 98]}
+    for skip, text in ((True, "ab"), (False, "a<s>b")):
+        answer = echo.post("/v1/completions", body | {"skip_special_tokens": skip}).json()
+        assert answer["choices"][0]["text"] == text
+
+
+def test_top_k_of_minus_one_keeps_all_tokens(echo: Running) -> None:
+    answer = echo.post("/v1/completions", {"model": "demo", "prompt": "a", "top_k": -1})
+    assert answer.status_code == 200
+
+
+def test_the_best_of_several_answers() -> None:
+    def by_seed(request: GenerationRequest) -> None:
+        seeds.append(request.sampling.seed)
+
+    seeds: list[int | None] = []
+    with running_server(EchoSettings(fail_after=by_seed)) as running:
+        answer = running.openai.completions.create(
+            model="demo", prompt=list(b"ab"), n=1, best_of=3, seed=5
+        )
+        assert [(choice.text, choice.logprobs) for choice in answer.choices] == [("ab", None)]
+        assert answer.usage is not None
+        assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (2, 6)
+    assert set(seeds) == {5, 6, 7}
+
+
+def test_a_model_says_how_long_its_context_is(echo: Running) -> None:
+    assert echo.openai.models.retrieve("demo").to_dict()["max_model_len"] == 4096

@@ -54,7 +54,9 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         ({"stream": "yes"}, "invalid_parameter", "stream"),
         ({"model": None}, "invalid_parameter", "model"),
         ({"guided_json": {}}, "invalid_parameter", "guided_json"),
-        ({"chat_template": "x"}, "invalid_parameter", "chat_template"),
+        ({"chat_templates": "x"}, "invalid_parameter", "chat_templates"),
+        ({"min_tokens": 1}, "unsupported_parameter", "min_tokens"),
+        ({"stop_token_ids": [100_000]}, "invalid_parameter", "stop_token_ids"),
     ],
 )
 def test_bad_fields_are_refused_by_name_on_both_routes(
@@ -97,7 +99,7 @@ def test_bad_messages_are_refused_by_path(echo: Running, messages: Any, param: s
 def test_an_unsupported_field_has_its_own_code(echo: Running) -> None:
     error = refused(echo.post("/v1/chat/completions", {**CHAT, "store": True}), 400)
     assert (error["param"], error["code"]) == ("store", "unsupported_parameter")
-    assert error["message"] == "`store` other than False is not supported. Leave it out."
+    assert error["message"] == "`store` other than false is not supported. Leave it out."
 
 
 @pytest.mark.parametrize("prompt", ["", [], [""], [[]], [100_001], [-1]])

@@ -44,7 +44,7 @@ def test_messages_become_the_tokens_that_are_answered(echo: Running) -> None:
         ("/tokenize", {"prompt": "a", "messages": CHAT}, 400, None),
         ("/tokenize", {"prompt": "a", "model": "other"}, 404, "model"),
         ("/tokenize", {"prompt": "a", "text": "b"}, 400, "text"),
-        ("/tokenize", {"messages": CHAT, "add_generation_prompt": False}, 400, "add_generation"),
+        ("/tokenize", {"messages": CHAT, "chat_template_kwargs": {"x": 1}}, 400, "chat_template"),
         ("/tokenize", {"prompt": ["a"]}, 400, "prompt"),
         ("/detokenize", {"tokens": [5, 100_000]}, 400, "prompt"),
         ("/detokenize", {"tokens": ["a"]}, 400, "tokens[0]"),

@@ -93,10 +93,18 @@ def test_ids_say_what_they_are_of(format: AnswerFormat, prefix: str) -> None:
 
 
 def test_models_are_listed() -> None:
-    listed = model_list([model_body("demo", 7)])
+    listed = model_list([model_body("demo", 7, 512)])
     assert listed == {
         "object": "list",
-        "data": [{"id": "demo", "object": "model", "created": 7, "owned_by": "mooring"}],
+        "data": [
+            {
+                "id": "demo",
+                "object": "model",
+                "created": 7,
+                "owned_by": "mooring",
+                "max_model_len": 512,
+            }
+        ],
     }
     Model.model_validate(listed["data"][0], strict=True)
 

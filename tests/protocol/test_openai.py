@@ -151,7 +151,7 @@ def test_what_is_not_offered_is_refused_by_name(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("suffix", "x"), ("best_of", 2)],
+    [("suffix", "x"), ("min_tokens", 1), ("prompt_logprobs", 0), ("use_beam_search", True)],
 )
 def test_what_completions_do_not_offer_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(UnsupportedParameter, match=f"^`{name}`.* is not supported") as error:
@@ -163,6 +163,20 @@ def test_values_that_mean_off_are_fine_for_completions() -> None:
     off = {"echo": False, "logprobs": None, "suffix": "", "best_of": 1, "user": "eve"}
     assert completion(**off) == completion()
     assert completion(n=3, best_of=3).parameters == {"n": 3}
+
+
+def test_the_best_of_many_is_asked_for() -> None:
+    call = completion(best_of=4, n=2)
+    assert (call.best_of, call.parameters) == (4, {"n": 2})
+    (request,) = call.requests(SamplingParams(n=2))
+    assert (request.sampling.n, request.logprobs) == (4, LogprobsWanted(answer=0))
+    assert completion(best_of=2, n=2, stream=True).best_of is None
+    for wrong in ({"best_of": 1, "n": 2}, {"best_of": 9}, {"best_of": True}, {"best_of": "2"}):
+        with pytest.raises(InvalidParameter, match=r"^`best_of` must be a whole number") as error:
+            completion(**wrong)
+        assert error.value.param == "best_of"
+    with pytest.raises(InvalidParameter, match=r"^`best_of` above `n` does not go with `stream`"):
+        completion(best_of=2, stream=True)
 
 
 def test_chats_say_how_many_of_the_most_likely_tokens_they_want() -> None:
@@ -195,7 +209,7 @@ def test_completions_say_what_they_repeat_and_how_likely_it_is() -> None:
         assert error.value.param == "logprobs"
 
 
-@pytest.mark.parametrize("name", ["guided_json", "chat_template", "chat_template_kwargs", "temp"])
+@pytest.mark.parametrize("name", ["guided_json", "thinking_token_budget", "temp"])
 def test_unknown_fields_are_refused_by_name(name: str) -> None:
     for ask in (chat, completion):
         with pytest.raises(InvalidParameter, match=f"Unknown field `{name}`"):
@@ -240,13 +254,3 @@ def test_the_answers_of_clients_are_taken_back() -> None:
     call = chat(messages=[USER, answer, USER])
     assert isinstance(call.prompts[0], Conversation)
     assert [m.role for m in call.prompts[0].messages] == ["user", "assistant", "user"]
-
-
-def test_every_field_of_the_installed_openai_client_is_known() -> None:
-    from openai.types import completion_create_params
-    from openai.types.chat import completion_create_params as chat_create_params
-
-    chat_fields = chat_create_params.CompletionCreateParamsBase.__annotations__
-    assert set(chat_fields) <= set(ChatBody.model_fields)
-    text_fields = completion_create_params.CompletionCreateParamsBase.__annotations__
-    assert set(text_fields) <= set(CompletionBody.model_fields)

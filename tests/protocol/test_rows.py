@@ -126,7 +126,7 @@ def test_a_bad_row_is_named(row: object, message: str) -> None:
          "must be a string. Given: null."),
         ({"role": "user", "content": [{"type": "text", "text": "a", "bold": True}]},
          "messages[1].content[0].bold", "is not supported. Leave it out."),
-        ({"role": "user", "content": "a", "name": "eve"}, "messages[1].name",
+        ({"role": "user", "content": "a", "mood": "eve"}, "messages[1].mood",
          "is not supported. Leave it out."),
         ({"role": "user", "content": "a", "tool_calls": [{"id": "1"}]},
          "messages[1].tool_calls", "is not supported. Leave it out."),

@@ -52,7 +52,7 @@ class Capabilities:
     ) -> None:
         """Raise an `InvalidInput` for what no prompt could be answered with, named."""
         self._check_support(sampling)
-        self._check_logit_bias(sampling)
+        self._check_token_ids(sampling)
         self._check_grammar(grammar, sampling)
         self._check_logprobs(logprobs)
 
@@ -65,14 +65,16 @@ class Capabilities:
                     param=name,
                 )
 
-    def _check_logit_bias(self, sampling: SamplingParams) -> None:
-        for token_id, _ in sampling.logit_bias:
-            if not 0 <= token_id < self.vocabulary_size:
-                raise InvalidParameter(
-                    f"`logit_bias` token ids must be < {self.vocabulary_size}, the model's "
-                    f"vocabulary. Given: {token_id}. Use this model's own tokenizer.",
-                    param="logit_bias",
-                )
+    def _check_token_ids(self, sampling: SamplingParams) -> None:
+        biased = [token_id for token_id, _ in sampling.logit_bias]
+        for name, ids in (("logit_bias", biased), ("stop_token_ids", sampling.stop_token_ids)):
+            for token_id in ids:
+                if not 0 <= token_id < self.vocabulary_size:
+                    raise InvalidParameter(
+                        f"`{name}` token ids must be < {self.vocabulary_size}, the model's "
+                        f"vocabulary. Given: {token_id}. Use this model's own tokenizer.",
+                        param=name,
+                    )
 
     def _check_logprobs(self, wanted: LogprobsWanted) -> None:
         if wanted.answer is None and wanted.prompt is None:

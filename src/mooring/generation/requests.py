@@ -36,7 +36,7 @@ class Message:
     """One turn of a conversation.
 
     A model's turn may make `tool_calls`; a turn of the role `tool` is the result of the call
-    `tool_call_id` of the function `name`.
+    `tool_call_id` of the function `name`. Of other roles `name` says who speaks.
     """
 
     role: str
@@ -54,6 +54,19 @@ class Instruction:
 
 
 @dataclass(frozen=True, slots=True)
+class TemplateOptions:
+    """What a client may say of how its messages are rendered.
+
+    With `answers` the prompt ends where the model's answer begins; with `continues` it ends inside
+    the last message, which the answer goes on with. `values` are names that the template reads.
+    """
+
+    answers: bool = True
+    continues: bool = False
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """Messages to be rendered with the model's prompt format, and the tools it is told of.
 
@@ -63,6 +76,7 @@ class Conversation:
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     opening: str = ""
+    options: TemplateOptions = field(default_factory=TemplateOptions)
 
 
 @dataclass(frozen=True, slots=True)

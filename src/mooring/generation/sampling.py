@@ -8,11 +8,13 @@ from typing import Any, Literal, Self
 
 from mooring.errors import InvalidParameter
 
-FieldKind = Literal["int", "float", "bool", "strings", "token_bias"]
+FieldKind = Literal["int", "float", "bool", "strings", "token_ids", "token_bias"]
 
 MAX_INT = 2**31 - 1
 MAX_STOP_STRINGS, MAX_STOP_CHARACTERS = 4, 64
 MAX_BIASED_TOKENS = 300
+MAX_STOP_TOKENS = 64
+MAX_COMPLETIONS = 8
 GREEDY_BELOW = 1e-5
 
 
@@ -36,7 +38,7 @@ SAMPLING_FIELDS: tuple[SamplingField, ...] = (
     ),
     SamplingField("temperature", "float", "Randomness; 0 is greedy.", 0, 2),
     SamplingField("top_p", "float", "Keep the smallest set with this probability.", 0, 1, True),
-    SamplingField("top_k", "int", "Keep the k most likely tokens; 0 keeps all.", 0, MAX_INT),
+    SamplingField("top_k", "int", "Keep the k most likely tokens; 0 or -1 keeps all.", -1, MAX_INT),
     SamplingField("min_p", "float", "Drop tokens below this share of the most likely.", 0, 1),
     SamplingField(
         "repetition_penalty", "float", "Divide the score of tokens seen in prompt or answer.",
@@ -49,9 +51,14 @@ SAMPLING_FIELDS: tuple[SamplingField, ...] = (
         optional=True,
     ),
     SamplingField("stop", "strings", "End before the first of these strings (at most 4)."),
+    SamplingField("stop_token_ids", "token_ids", "End before the first of these token ids."),
+    SamplingField(
+        "include_stop_str_in_output", "bool", "Keep the stop string or token in the answer."
+    ),
+    SamplingField("skip_special_tokens", "bool", "Leave special tokens out of the text."),
     SamplingField("logit_bias", "token_bias", "Add to the scores of token ids.", -100, 100),
     SamplingField("ignore_eos", "bool", "Go on past the end token."),
-    SamplingField("n", "int", "Completions per prompt.", 1, 8),
+    SamplingField("n", "int", "Completions per prompt.", 1, MAX_COMPLETIONS),
 )  # fmt: skip
 
 _FIELDS = {field.name: field for field in SAMPLING_FIELDS}
@@ -71,6 +78,9 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
     logit_bias: tuple[tuple[int, float], ...] = ()
     ignore_eos: bool = False
     n: int = 1
@@ -95,6 +105,7 @@ class SamplingParams:
         """Return plain JSON values, `logit_bias` as an object of token id to bias."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["stop"] = list(self.stop)
+        values["stop_token_ids"] = list(self.stop_token_ids)
         values["logit_bias"] = {str(token): bias for token, bias in self.logit_bias}
         return values
 
@@ -115,6 +126,8 @@ def check_parameter(name: str, value: Any) -> Any:
             return _boolean(field, value)
         case "strings":
             return _stop_strings(field, value)
+        case "token_ids":
+            return _token_ids(field, value)
         case "token_bias":
             return _token_bias(field, value)
 
@@ -130,7 +143,8 @@ def _number(field: SamplingField, value: Any) -> int | float:
             f"`{field.name}` must be {low} and <= {field.high}. Given: {_shown(value)}.",
             param=field.name,
         )
-    return value if whole else float(value)
+    # What keeps all tokens has two names, as in vLLM.
+    return max(value, 0) if field.name == "top_k" else value if whole else float(value)
 
 
 def _boolean(field: SamplingField, value: Any) -> bool:
@@ -155,6 +169,24 @@ def _stop_strings(field: SamplingField, value: Any) -> tuple[str, ...]:
                 param="stop",
             )
     return tuple(strings)
+
+
+def _token_ids(field: SamplingField, value: Any) -> tuple[int, ...]:
+    ids = [] if value is None else value
+    if not isinstance(ids, list | tuple):
+        raise _wrong_type(field, "a list of token ids", value)
+    if len(ids) > MAX_STOP_TOKENS:
+        raise InvalidParameter(
+            f"`{field.name}` takes at most {MAX_STOP_TOKENS} token ids. Given: {len(ids)}.",
+            param=field.name,
+        )
+    for token in ids:
+        if type(token) is not int or not 0 <= token <= MAX_INT:
+            raise InvalidParameter(
+                f"`{field.name}` must hold token ids >= 0. Given: {_shown(token)}.",
+                param=field.name,
+            )
+    return tuple(ids)
 
 
 def _token_bias(field: SamplingField, value: Any) -> tuple[tuple[int, float], ...]:

@@ -7,6 +7,7 @@ from itertools import chain
 from mooring.errors import MooringError
 from mooring.observe.record import RequestRecord
 from mooring.protocol.call import Call
+from mooring.service.best import best_of, check_best
 from mooring.service.callers import Caller, Reservation
 from mooring.service.stream import Completion, TextDelta, TextEnd, TextStream
 from mooring.service.text_service import PreparedRequest, TextService
@@ -14,15 +15,11 @@ from mooring.service.text_service import PreparedRequest, TextService
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Whole answers, `n` per request, and how many tokens they took."""
+    """Whole answers, `n` per request, and how many tokens they and those left out took."""
 
     completions: list[list[Completion]]
     prompt_tokens: int
-
-    @property
-    def completion_tokens(self) -> int:
-        """Count the generated tokens of all answers."""
-        return sum(completion.tokens for completion in chain(*self.completions))
+    completion_tokens: int
 
     @property
     def cached_tokens(self) -> int:
@@ -61,7 +58,7 @@ async def complete(
     reservation = caller.reserve(_most_tokens(prepared))
     try:
         completions = await service.complete_all(prepared, record)
-        answered = Answered(completions, _prompt_tokens(prepared))
+        answered = _answered(call, prepared, completions)
         _keep(answered, record)
     except MooringError:
         reservation.settle(0)
@@ -85,6 +82,23 @@ async def begin(service: TextService, call: Call, caller: Caller, record: Reques
     return Begun(first, pieces, choices, per_prompt, _prompt_tokens(prepared), reservation)
 
 
+def _answered(
+    call: Call, prepared: Sequence[PreparedRequest], completions: list[list[Completion]]
+) -> Answered:
+    tokens = sum(completion.tokens for completion in chain(*completions))
+    if call.best_of is not None:
+        completions = [
+            best_of(
+                rivals,
+                call.parameters["n"],
+                skipped=0 if request.logprobs.prompt is None else len(request.prompt_ids),
+                told=call.logprobs.answer is not None,
+            )
+            for request, rivals in zip(prepared, completions, strict=True)
+        ]
+    return Answered(completions, _prompt_tokens(prepared), tokens)
+
+
 def _prompt_tokens(prepared: Sequence[PreparedRequest]) -> int:
     return sum(len(request.prompt_ids) for request in prepared)
 
@@ -106,4 +120,6 @@ async def _prepare(
 ) -> list[PreparedRequest]:
     if record.content is not None:
         record.content.ask(call.prompts)
+    if call.best_of is not None:
+        check_best(call.best_of, service)
     return await service.prepare_all(call.requests(service.sampling(call.parameters)))

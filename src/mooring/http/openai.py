@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from starlette.requests import Request
@@ -53,7 +53,7 @@ class OpenAIRoutes:
         identity = self._host.identity
         caller = caller_of(request.scope)
         names = [name for name in identity.served_names if caller.may_use(name)]
-        return JSONResponse(model_list([model_body(name, identity.created) for name in names]))
+        return JSONResponse(model_list([self._model(name) for name in names]))
 
     async def model(self, request: Request) -> Response:
         """Answer `GET /v1/models/{id}`."""
@@ -61,7 +61,11 @@ class OpenAIRoutes:
         name = request.path_params["id"]
         self._host.check_name(name)
         caller_of(request.scope).check_models((name,))
-        return JSONResponse(model_body(name, self._host.identity.created))
+        return JSONResponse(self._model(name))
+
+    def _model(self, name: str) -> dict[str, Any]:
+        context = self._host.service.capabilities.context_length
+        return model_body(name, self._host.identity.created, context)
 
     async def chat_completions(self, request: Request) -> Response:
         """Answer `POST /v1/chat/completions`."""

@@ -44,6 +44,8 @@ def _parameter(field: SamplingField, default: Any) -> "ParamSpec":
     match field.kind:
         case "strings":
             return ParamSpec(field.name, "string", list(default), shape=(-1,))
+        case "token_ids":
+            return ParamSpec(field.name, "long", list(default), shape=(-1,))
         case "token_bias":
             return ParamSpec(field.name, "string", _bias_text(default))
         case kind:

@@ -18,7 +18,8 @@ from mooring.generation import (
 class Call:
     """Prompts, sampling parameters as the client set them (unchecked), and what answers must be.
 
-    With `echo` they begin with the prompt; with `echo_only` they are nothing else.
+    With `echo` they begin with the prompt; with `echo_only` they are nothing else. With `best_of`
+    so many are generated for each prompt, and the best answer.
     """
 
     prompts: tuple[PromptInput, ...]
@@ -28,12 +29,17 @@ class Call:
     logprobs: LogprobsWanted = field(default=NO_LOGPROBS, kw_only=True)
     echo: bool = field(default=False, kw_only=True)
     echo_only: bool = field(default=False, kw_only=True)
+    best_of: int | None = field(default=None, kw_only=True)
 
     def requests(self, sampling: SamplingParams) -> list[TextRequest]:
         """Return one request per prompt."""
         if self.echo_only:
             sampling = replace(sampling, max_tokens=0)
+        logprobs = self.logprobs
+        if self.best_of is not None:
+            sampling = replace(sampling, n=self.best_of)
+            logprobs = replace(logprobs, answer=logprobs.answer or 0)
         return [
-            TextRequest(prompt, sampling, self.grammar, self.marks, self.logprobs, self.echo)
+            TextRequest(prompt, sampling, self.grammar, self.marks, logprobs, self.echo)
             for prompt in self.prompts
         ]

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mooring.errors import InvalidPrompt
-from mooring.generation import Conversation, Message, ToolCall
+from mooring.errors import InvalidParameter, InvalidPrompt
+from mooring.generation import Conversation, Message, TemplateOptions, ToolCall
 from mooring.protocol.values import is_missing, kind_of, plain, shown
 
 MAX_MESSAGES = 1024
@@ -21,7 +21,7 @@ ROLES = {
 }
 """The roles that clients write, and what models know them as."""
 
-_FIELDS = {"assistant": ("tool_calls",), "tool": ("tool_call_id",)}
+_FIELDS = {"assistant": ("name", "tool_calls"), "tool": ("tool_call_id",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,22 @@ def parse_messages(value: object, where: str = "") -> Conversation:
         )
     messages = [_parse_message(plain(message), place[i]) for i, message in enumerate(value)]
     return Conversation(linked(messages, place))
+
+
+def template_options(
+    answers: bool | None, continues: bool | None, values: Mapping[str, Any] | None
+) -> TemplateOptions:
+    """Return how messages are to be rendered; a prompt that goes on with the last is no new turn.
+
+    Raises `InvalidParameter` where both are asked for.
+    """
+    if answers and continues:
+        raise InvalidParameter(
+            "`add_generation_prompt` and `continue_final_message` must not both be true. "
+            "Send one of them.",
+            param="continue_final_message",
+        )
+    return TemplateOptions(answers is not False and not continues, bool(continues), values or {})
 
 
 def linked(messages: Sequence[Message], place: Place) -> tuple[Message, ...]:
@@ -108,14 +124,16 @@ def _parse_message(message: object, place: Place) -> Message:
     role = message.get("role")
     if not isinstance(role, str) or role not in ROLES:
         raise (place / "role").refused(f"must be one of: {', '.join(ROLES)}. Given: {shown(role)}.")
-    _refuse_others(message, ("role", "content", *_FIELDS.get(role, ())), place)
+    _refuse_others(message, ("role", "content", *_FIELDS.get(role, ("name",))), place)
     calls = _parse_calls(message.get("tool_calls"), place / "tool_calls")
     content = message.get("content")
     if calls and is_missing(content):
         content = ""
     text = _parse_content(content, place / "content")
     if role != "tool":
-        return Message(ROLES[role], text, calls)
+        name = message.get("name")
+        named = None if is_missing(name) else check_text(name, place / "name")
+        return Message(ROLES[role], text, calls, name=named)
     answered = check_text(message.get("tool_call_id"), place / "tool_call_id")
     return Message(role, text, tool_call_id=answered)
 
@@ -136,7 +154,7 @@ def _parse_part(part: object, place: Place) -> str:
             'must be a part of type "text": this model reads text only. '
             f"Given: {shown(kind) if kind is not None else kind_of(part)}."
         )
-    _refuse_others(part, ("type", "text"), place)
+    _refuse_others(part, ("type", "text", "prompt_cache_breakpoint"), place)
     text = part.get("text")
     if not isinstance(text, str):
         raise (place / "text").refused(f"must be a string. Given: {kind_of(text)}.")

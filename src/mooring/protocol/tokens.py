@@ -7,8 +7,10 @@ from typing import Any
 from mooring.errors import InvalidParameter, InvalidPrompt
 from mooring.generation import PromptInput, RawText
 from mooring.protocol.body import StrictBody, parse_body
-from mooring.protocol.messages import parse_messages
+from mooring.protocol.messages import parse_messages, template_options
 from mooring.protocol.openai.tools import FunctionTool
+
+_RENDERING = ("continue_final_message", "chat_template_kwargs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class TokenizeBody(StrictBody):
     messages: Any = None
     tools: list[FunctionTool] | None = None
     add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     add_special_tokens: bool | None = None
     return_token_strs: bool | None = None
 
@@ -54,12 +58,6 @@ def parse_tokenize(body: bytes) -> TokenizeCall:
     if (asked.prompt is None) == (asked.messages is None):
         given = "none" if asked.prompt is None else "both"
         raise InvalidPrompt(f"One of `prompt` and `messages` is needed. Given: {given}.")
-    if asked.add_generation_prompt is False:
-        raise InvalidParameter(
-            "`add_generation_prompt` = false is not supported: prompts are shown as they are "
-            "answered. Leave it out.",
-            param="add_generation_prompt",
-        )
     return TokenizeCall(
         asked.model, _prompt(asked), asked.add_special_tokens, bool(asked.return_token_strs)
     )
@@ -95,8 +93,13 @@ def rendered_body(text: str, token_ids: Sequence[int], context_length: int) -> d
 
 def _prompt(asked: TokenizeBody) -> PromptInput:
     if asked.prompt is not None:
-        if asked.tools:
-            raise InvalidParameter("`tools` may only be given with `messages`.", param="tools")
+        for name in ("tools", *_RENDERING):
+            if getattr(asked, name):
+                message = f"`{name}` may only be given with `messages`."
+                raise InvalidParameter(message, param=name)
         return RawText(asked.prompt)
     tools = tuple(tool.function.tool() for tool in asked.tools or ())
-    return replace(parse_messages(asked.messages), tools=tools)
+    options = template_options(
+        asked.add_generation_prompt, asked.continue_final_message, asked.chat_template_kwargs
+    )
+    return replace(parse_messages(asked.messages), tools=tools, options=options)

@@ -15,12 +15,16 @@ class IncrementalText:
 
     A piece never ends inside a character, and text that may be the start of a stop string is held
     back until it is known not to be. Of several stop strings, the one that is complete first ends
-    the text. `decoded` counts the characters that are known so far, those held back too.
+    the text, and stays in it with `keep_stop`. `decoded` counts the characters that are known so
+    far, those held back too.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, keep_stop: bool = False
+    ) -> None:
         self._tokenizer = tokenizer
         self._stop = tuple(stop)
+        self._keep_stop = keep_stop
         self._ids: list[int] = []
         self._context_start = 0
         self._pending_start = 0
@@ -76,7 +80,8 @@ class IncrementalText:
         ends = [(at + len(stop), at) for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if ends:
             self.stopped = True
-            _, cut = min(ends)
+            end, begin = min(ends)
+            cut = end if self._keep_stop else begin
             released, self._held = self._held[:cut], ""
             return released
         keep = 0 if final else max(_overlap(self._held, stop) for stop in self._stop)

@@ -15,6 +15,25 @@ def with_marks(tokenizer: Tokenizer, marks: Sequence[str]) -> Tokenizer:
     return _MarkedTokenizer(tokenizer, dropped) if dropped else tokenizer
 
 
+def with_special(tokenizer: Tokenizer) -> Tokenizer:
+    """Return a tokenizer that shows all special tokens."""
+    return _ShowingTokenizer(tokenizer)
+
+
+class _ShowingTokenizer:
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return self._tokenizer.token_bytes(token_id)
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        return self._tokenizer.decode(token_ids, skip_special_tokens=False)
+
+
 class _MarkedTokenizer:
     def __init__(self, tokenizer: Tokenizer, marks: dict[int, str]) -> None:
         self._tokenizer = tokenizer

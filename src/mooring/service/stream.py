@@ -22,6 +22,7 @@ from mooring.observe.record import End, SequenceRecord
 from mooring.service.admission import Place
 from mooring.service.alignment import Alignment, Echo, described_prompt
 from mooring.service.detokenize import IncrementalText
+from mooring.service.marks import with_special
 from mooring.service.patience import Patience
 from mooring.service.turns import Turns
 
@@ -77,7 +78,12 @@ class _Sequence:
         self.place = admitted.place
         self.record = admitted.record
         self.echo = admitted.echo
-        self.text = IncrementalText(tokenizer, admitted.request.sampling.stop)
+        sampling = admitted.request.sampling
+        if not sampling.skip_special_tokens:
+            tokenizer = with_special(tokenizer)
+        self.text = IncrementalText(
+            tokenizer, sampling.stop, keep_stop=sampling.include_stop_str_in_output
+        )
         self.tokens_of_text = Alignment(tokenizer, len(self.echo.text) if self.echo else 0)
         self.begun = False
         self.tokens = 0
@@ -257,10 +263,7 @@ class TextStream:
             return pieces
         reason: EndReason | None = None
         if isinstance(event, Token):
-            sequence.tokens += 1
-            if event.likelihood is not None:
-                sequence.tokens_of_text.add(event.id, event.likelihood, sequence.text.decoded)
-            text = sequence.text.push(event.id)
+            text, reason = self._take_token(sequence, event)
         elif isinstance(event, Text):
             sequence.tokens += event.tokens
             text = sequence.text.push_text(event.text)
@@ -281,6 +284,21 @@ class TextStream:
             pieces.append(TextEnd(index, reason, sequence.tokens))
             self._note_end(sequence, reason)
         return pieces
+
+    def _take_token(self, sequence: _Sequence, event: Token) -> tuple[str, EndReason | None]:
+        """Return the text that a token releases, and "stop" where it ends the answer."""
+        sampling = sequence.request.sampling
+        stops = event.id in sampling.stop_token_ids
+        text = ""
+        if not stops or sampling.include_stop_str_in_output:
+            sequence.tokens += 1
+            if event.likelihood is not None:
+                sequence.tokens_of_text.add(event.id, event.likelihood, sequence.text.decoded)
+            text = sequence.text.push(event.id)
+        if not stops:
+            return text, None
+        self._turns.cancel(sequence.request.id)
+        return text + sequence.text.finish(), "stop"
 
     def _say_prompt(
         self, index: int, sequence: _Sequence, event: PromptRead | Token | Text | Finished

@@ -13,7 +13,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from mooring.errors import BrokenSource, InvalidPrompt, UnsupportedParameter
-from mooring.generation import Conversation, Message
+from mooring.generation import Conversation, Message, TemplateOptions
+from mooring.spec.template_options import check_options, cut_after
 from mooring.spec.tools import CallFormat, call_format_of, template_messages, template_tools
 
 INSTRUCT_INTRODUCTION = (
@@ -23,6 +24,9 @@ INSTRUCT_INTRODUCTION = (
 INSTRUCT_TEMPLATE = "{introduction}\n### Instruction:\n{instruction}\n### Response:\n"
 
 MAX_RENDERED_CHARACTERS = 4_000_000
+
+
+_USUAL = TemplateOptions()
 
 
 class PromptFormat(BaseModel):
@@ -83,9 +87,14 @@ class PromptFormat(BaseModel):
                 param="tools",
             )
         self._check_calls(conversation.messages)
+        names = None if self.template is None else _names(self.template)
+        check_options(conversation, names, self.special_tokens)
         tools = template_tools(conversation.tools)
         messages = template_messages(conversation.messages, self.template)
-        return self.render_messages(messages, tools) + conversation.opening
+        text = self.render_messages(messages, tools, conversation.options)
+        if conversation.options.continues:
+            text = cut_after(text, conversation.messages[-1].content)
+        return text + conversation.opening
 
     def _check_calls(self, messages: Sequence[Message]) -> None:
         if self.template is not None and "tool_calls" in self.template:
@@ -111,7 +120,10 @@ class PromptFormat(BaseModel):
                 return self.render_messages([{"role": "user", "content": instruction}])
 
     def render_messages(
-        self, messages: Sequence[Mapping[str, Any]], tools: list[dict[str, Any]] | None = None
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: list[dict[str, Any]] | None = None,
+        options: TemplateOptions = _USUAL,
     ) -> str:
         """Return the full prompt for a conversation; raise `InvalidPrompt` if the format cannot."""
         if not messages:
@@ -125,7 +137,7 @@ class PromptFormat(BaseModel):
             case "instruct":
                 return self._render_single_turn(messages)
             case _:
-                return self._render_template(messages, tools)
+                return self._render_template(messages, tools, options)
 
     def _render_single_turn(self, messages: Sequence[Mapping[str, Any]]) -> str:
         roles = [message["role"] for message in messages]
@@ -141,18 +153,24 @@ class PromptFormat(BaseModel):
         )
 
     def _render_template(
-        self, messages: Sequence[Mapping[str, Any]], tools: list[dict[str, Any]] | None
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: list[dict[str, Any]] | None,
+        options: TemplateOptions,
     ) -> str:
         if self.system is not None and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": self.system}, *messages]
         assert self.template is not None
         try:
             text: str = _compile(self.template).render(
-                messages=list(messages),
-                add_generation_prompt=True,
-                tools=tools,
-                documents=None,
-                **self.special_tokens,
+                {
+                    "messages": list(messages),
+                    "add_generation_prompt": options.answers,
+                    "tools": tools,
+                    "documents": None,
+                    **self.special_tokens,
+                    **options.values,
+                }
             )
         except _TemplateRefusal as refusal:
             raise InvalidPrompt(

@@ -54,7 +54,9 @@ def template_messages(messages: Sequence[Message], template: str | None) -> list
 def _template_message(message: Message, *, as_text: bool) -> dict[str, Any]:
     fields: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_call_id is not None:
-        fields |= {"tool_call_id": message.tool_call_id, "name": message.name}
+        fields["tool_call_id"] = message.tool_call_id
+    if message.name is not None:
+        fields["name"] = message.name
     if message.tool_calls:
         fields["tool_calls"] = [
             {

@@ -7,6 +7,9 @@ from typing import Any, ClassVar
 
 from mooring.generation import FinishReason, Grammar, GrammarKind, Likelihood, SamplingParams
 
+NEEDS_TOKENS = ("stop_token_ids", "skip_special_tokens")
+"""What cannot be honoured where answers come as text."""
+
 
 class NotUnderstood(Exception):
     """A server answered with something that its dialect does not have; says what."""

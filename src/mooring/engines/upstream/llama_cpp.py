@@ -5,7 +5,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mooring.engines.upstream.dialect import About, Dialect, NotUnderstood, Piece, Question
+from mooring.engines.upstream.dialect import (
+    NEEDS_TOKENS,
+    About,
+    Dialect,
+    NotUnderstood,
+    Piece,
+    Question,
+)
 from mooring.generation import FinishReason
 
 # The seed that the server takes for "any".
@@ -26,7 +33,7 @@ class LlamaCpp(Dialect):
 
     path = "/completion"
     writes_text = ids_at_once = True
-    unsupported = ("presence_penalty", "frequency_penalty", "ignore_eos")
+    unsupported = (*NEEDS_TOKENS, "presence_penalty", "frequency_penalty", "ignore_eos")
     grammars = ("json_object", "json_schema")
 
     def body(self, question: Question) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mooring.engines.upstream.dialect import Dialect, Piece, Question, finish_of
+from mooring.engines.upstream.dialect import NEEDS_TOKENS, Dialect, Piece, Question, finish_of
 
 
 class OpenAIText(Dialect):
@@ -11,7 +11,7 @@ class OpenAIText(Dialect):
 
     path = "/v1/completions"
     takes_text = writes_text = True
-    unsupported = ("top_k", "min_p", "repetition_penalty", "ignore_eos")
+    unsupported = (*NEEDS_TOKENS, "top_k", "min_p", "repetition_penalty", "ignore_eos")
 
     def body(self, question: Question) -> dict[str, Any]:
         """Ask for text."""

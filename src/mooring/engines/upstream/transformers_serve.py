@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mooring.engines.upstream.dialect import Dialect, Piece, Question, finish_of
+from mooring.engines.upstream.dialect import NEEDS_TOKENS, Dialect, Piece, Question, finish_of
 
 
 class TransformersServe(Dialect):
@@ -17,7 +17,7 @@ class TransformersServe(Dialect):
     path = "/v1/completions"
     takes_text = writes_text = True
     lists_models = False
-    unsupported = ("seed", "presence_penalty", "frequency_penalty", "ignore_eos")
+    unsupported = (*NEEDS_TOKENS, "seed", "presence_penalty", "frequency_penalty", "ignore_eos")
 
     def body(self, question: Question) -> dict[str, Any]:
         """Ask with a whole generation config, so that none of the model's own takes part."""

@@ -55,7 +55,9 @@ RENDERED = holding(prompt=TEXT, **_TOKENS)
 TOKENIZED = holding(**_TOKENS, token_strs={"type": ["array", "null"]})
 DETOKENIZED = holding(prompt=TEXT)
 DECISION = holding(model=TEXT, answers=list_of(OPEN_OBJECT), usage=OPEN_OBJECT)
-MODEL = holding(id=TEXT, object={"const": "model"}, created=NUMBER, owned_by=TEXT)
+MODEL = holding(
+    id=TEXT, object={"const": "model"}, created=NUMBER, owned_by=TEXT, max_model_len=NUMBER
+)
 MODELS = holding(object={"const": "list"}, data=list_of(MODEL))
 _CANDIDATES = holding(candidates=list_of(TEXT))
 PREDICTIONS: Schema = {"anyOf": [holding(predictions=_CANDIDATES), _CANDIDATES]}

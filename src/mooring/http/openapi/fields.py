@@ -8,8 +8,10 @@ from pydantic import BaseModel
 from mooring.generation import SAMPLING_FIELDS, SamplingField
 from mooring.generation.sampling import (
     MAX_BIASED_TOKENS,
+    MAX_INT,
     MAX_STOP_CHARACTERS,
     MAX_STOP_STRINGS,
+    MAX_STOP_TOKENS,
 )
 
 Schema = dict[str, Any]
@@ -51,6 +53,9 @@ def _sampling(field: SamplingField) -> Schema:
             text = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARACTERS}
             several = {"type": "array", "items": text, "maxItems": MAX_STOP_STRINGS}
             schema = {"anyOf": [text, several, {"type": "null"}]}
+        case "token_ids":
+            token = {"type": "integer", "minimum": 0, "maximum": MAX_INT}
+            schema = {"type": ["array", "null"], "items": token, "maxItems": MAX_STOP_TOKENS}
         case "token_bias":
             bias = {"type": "number", "minimum": field.low, "maximum": field.high}
             schema = {

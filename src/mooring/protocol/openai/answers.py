@@ -106,9 +106,15 @@ class ChunkLines:
         return event_line(chunk | {"usage": None} if awaits_usage else chunk)
 
 
-def model_body(id: str, created: int) -> dict[str, Any]:
-    """Return OpenAI's `model` object."""
-    return {"id": id, "object": "model", "created": created, "owned_by": "mooring"}
+def model_body(id: str, created: int, context_length: int) -> dict[str, Any]:
+    """Return OpenAI's `model` object, with its context in tokens under vLLM's name."""
+    return {
+        "id": id,
+        "object": "model",
+        "created": created,
+        "owned_by": "mooring",
+        "max_model_len": context_length,
+    }
 
 
 def model_list(models: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from pydantic import Field
 from mooring.errors import InvalidParameter, InvalidPrompt, UnsupportedParameter
 from mooring.generation import LogprobsWanted
 from mooring.protocol.body import parse_body
-from mooring.protocol.messages import parse_messages
-from mooring.protocol.openai.fields import GenerationBody, OpenAICall, refuse_unsupported
+from mooring.protocol.messages import parse_messages, template_options
+from mooring.protocol.openai.fields import VLLM_OFF, GenerationBody, OpenAICall, refuse_unsupported
 from mooring.protocol.openai.logprobs import checked_count
 from mooring.protocol.openai.tools import FunctionTool, tool_use
 
@@ -43,10 +43,21 @@ class ChatBody(GenerationBody):
     verbosity: Any = None
     web_search_options: Any = None
 
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template: Any = None
+    documents: Any = None
+    echo: Any = None
+
 
 # Fields that ask for what is not offered, unless they have one of these values.
-CHAT_OFF: dict[str, tuple[Any, ...]] = {
+CHAT_OFF: dict[str, tuple[Any, ...]] = VLLM_OFF | {
+    "add_special_tokens": (False,),
     "audio": (),
+    "chat_template": (),
+    "documents": ([],),
+    "echo": (False,),
     "modalities": (["text"],),
     "moderation": (),
     "prediction": (),
@@ -80,9 +91,13 @@ def parse_chat(body: bytes) -> OpenAICall:
         chat.tool_choice,
         chat.parallel_tool_calls,
     )
-    conversation = parse_messages(chat.messages)
-    if use is not None:
-        conversation = replace(conversation, tools=use.tools)
+    conversation = replace(
+        parse_messages(chat.messages),
+        tools=use.tools if use is not None else (),
+        options=template_options(
+            chat.add_generation_prompt, chat.continue_final_message, chat.chat_template_kwargs
+        ),
+    )
     return replace(chat.call((conversation,), parameters), tool_use=use, logprobs=wanted)
 
 

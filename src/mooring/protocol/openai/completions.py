@@ -5,10 +5,11 @@ from typing import Any
 
 from pydantic import Field
 
-from mooring.errors import InvalidPrompt, UnsupportedParameter
+from mooring.errors import InvalidParameter, InvalidPrompt
 from mooring.generation import LogprobsWanted, PromptInput, RawText, TokenIds
+from mooring.generation.sampling import MAX_COMPLETIONS, check_parameter
 from mooring.protocol.body import parse_body
-from mooring.protocol.openai.fields import GenerationBody, OpenAICall, refuse_unsupported
+from mooring.protocol.openai.fields import VLLM_OFF, GenerationBody, OpenAICall, refuse_unsupported
 from mooring.protocol.openai.logprobs import checked_count
 
 
@@ -24,7 +25,10 @@ class CompletionBody(GenerationBody):
 
 
 # Fields that ask for what is not offered, unless they have one of these values.
-COMPLETION_OFF: dict[str, tuple[Any, ...]] = {"suffix": ("",)}
+COMPLETION_OFF: dict[str, tuple[Any, ...]] = VLLM_OFF | {
+    "add_special_tokens": (True,),
+    "suffix": ("",),
+}
 
 
 def parse_completion(body: bytes) -> OpenAICall:
@@ -32,10 +36,6 @@ def parse_completion(body: bytes) -> OpenAICall:
     completion = parse_body(CompletionBody, body)
     refuse_unsupported(completion, COMPLETION_OFF)
     parameters = completion.parameters()
-    if completion.best_of not in (None, parameters.get("n", 1)):
-        raise UnsupportedParameter(
-            "`best_of` is not supported unless it equals `n`. Leave it out.", param="best_of"
-        )
     most, echo = checked_count("logprobs", completion.logprobs), bool(completion.echo)
     echo_only = echo and type(parameters.get("max_tokens")) is int and not parameters["max_tokens"]
     if echo_only:
@@ -45,7 +45,31 @@ def parse_completion(body: bytes) -> OpenAICall:
         logprobs=LogprobsWanted(answer=most, prompt=most if echo else None),
         echo=echo,
         echo_only=echo_only,
+        best_of=_best_of(completion, parameters),
     )
+
+
+def _best_of(completion: CompletionBody, parameters: dict[str, Any]) -> int | None:
+    """Return how many completions to generate for each prompt, None for those that answer."""
+    if completion.best_of is None:
+        return None
+    most, least = completion.best_of, check_parameter("n", parameters.get("n", 1))
+    if type(most) is not int or not least <= most <= MAX_COMPLETIONS:
+        raise InvalidParameter(
+            f"`best_of` must be a whole number >= {least}, which is `n`, and <= "
+            f"{MAX_COMPLETIONS}. Given: {str(most)[:40]}.",
+            param="best_of",
+        )
+    if most > least and completion.stream:
+        raise InvalidParameter(
+            "`best_of` above `n` does not go with `stream`: the best is known at the end. "
+            "Leave one of them out.",
+            param="best_of",
+        )
+    if most == least:
+        return None
+    parameters["n"] = least
+    return most
 
 
 def _parse_prompts(prompt: Any) -> tuple[PromptInput, ...]:

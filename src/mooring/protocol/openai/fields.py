@@ -1,5 +1,6 @@
 """What OpenAI's generating routes share: common fields, and refusals by name."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,7 @@ class OpenAICall(Call):
 class _StreamOptions(StrictBody):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
 class GenerationBody(StrictBody):
@@ -49,10 +51,27 @@ class GenerationBody(StrictBody):
     stop: Any = None
     logit_bias: Any = None
     ignore_eos: Any = None
+    stop_token_ids: Any = None
+    include_stop_str_in_output: Any = None
+    skip_special_tokens: Any = None
     n: Any = None
 
     response_format: Any = None
     structured_outputs: Any = None
+
+    add_special_tokens: Any = None
+    allowed_token_ids: Any = None
+    bad_words: Any = None
+    length_penalty: Any = None
+    logits_processors: Any = None
+    min_tokens: Any = None
+    priority: Any = None
+    prompt_logprobs: Any = None
+    return_token_ids: Any = None
+    return_tokens_as_token_ids: Any = None
+    spaces_between_special_tokens: Any = None
+    truncate_prompt_tokens: Any = None
+    use_beam_search: Any = None
 
     def parameters(self) -> dict[str, Any]:
         """Return the sampling parameters that the client set."""
@@ -69,8 +88,9 @@ class GenerationBody(StrictBody):
             raise InvalidParameter(
                 "`stream_options` may only be given with `stream` = true.", param="stream_options"
             )
-        if options is not None and options.include_obfuscation:
-            raise _unsupported("stream_options.include_obfuscation", off=(False,))
+        for name in ("include_obfuscation", "continuous_usage_stats"):
+            if options is not None and getattr(options, name):
+                raise _unsupported(f"stream_options.{name}", off=(False,))
         return OpenAICall(
             prompts=prompts,
             parameters=parameters,
@@ -79,6 +99,23 @@ class GenerationBody(StrictBody):
             include_usage=bool(options and options.include_usage),
             grammar=parse_structure(self.response_format, self.structured_outputs),
         )
+
+
+# Fields of vLLM that ask for what is not offered, unless they have one of these values.
+VLLM_OFF: dict[str, tuple[Any, ...]] = {
+    "allowed_token_ids": (),
+    "bad_words": ([],),
+    "length_penalty": (1.0,),
+    "logits_processors": ([],),
+    "min_tokens": (0,),
+    "priority": (0,),
+    "prompt_logprobs": (),
+    "return_token_ids": (False,),
+    "return_tokens_as_token_ids": (False,),
+    "spaces_between_special_tokens": (True,),
+    "truncate_prompt_tokens": (),
+    "use_beam_search": (False,),
+}
 
 
 def refuse_unsupported(body: StrictBody, off: Mapping[str, tuple[Any, ...]]) -> None:
@@ -91,10 +128,10 @@ def refuse_unsupported(body: StrictBody, off: Mapping[str, tuple[Any, ...]]) -> 
 
 def _same(given: Any, value: Any) -> bool:
     """Compare without taking true for 1 or false for 0."""
-    return type(given) is type(value) and bool(given == value)
+    return isinstance(given, bool) == isinstance(value, bool) and bool(given == value)
 
 
 def _unsupported(name: str, off: tuple[Any, ...]) -> UnsupportedParameter:
-    allowed = " or ".join(repr(value) for value in off)
+    allowed = " or ".join(json.dumps(value) for value in off)
     instead = f" other than {allowed}" if off else ""
     return UnsupportedParameter(f"`{name}`{instead} is not supported. Leave it out.", param=name)

@@ -105,7 +105,7 @@ def _part(part: Any, place: Place) -> str:
             'must be a part of type "input_text" or "output_text": this model reads text only. '
             f"Given: {shown(kind) if kind is not None else kind_of(part)}."
         )
-    _refuse_others(part, ("type", "text"), place)
+    _refuse_others(part, ("type", "text", "prompt_cache_breakpoint"), place)
     text = part.get("text")
     if not isinstance(text, str):
         raise (place / "text").refused(f"must be a string. Given: {kind_of(text)}.")
