@@ -16,6 +16,7 @@ from mooring.engines.echo import EchoSettings
 from mooring.generation import SAMPLING_FIELDS
 from mooring.http.app import create_app
 from mooring.http.openapi import openapi_document
+from mooring.http.openapi.operations import OPERATIONS
 from mooring.service.host import ModelHost
 from mooring.settings import AccessSettings, ApiKey, ServerLimits, ServerSettings, ServiceLimits
 from tests.http.serving import IDENTITY, PATIENCE, Running, running_server
@@ -76,6 +77,19 @@ def test_keys_are_described_where_there_are_any() -> None:
     assert "security" not in document()["paths"]["/v1/chat/completions"]["post"]
 
 
+@pytest.mark.parametrize("opened", [False, True])
+def test_what_is_open_is_described_as_open(opened: bool) -> None:
+    """The routes that answer without a key are those that the document shows without one."""
+    access = AccessSettings(keys=(ApiKey("a", "0" * 64),), open_metrics=opened)
+    settings = ServerSettings(port=0, access=access, server=ServerLimits(drain_seconds=PATIENCE))
+    with running_server(settings=settings) as running, running.client as client:
+        for path, item in document(settings)["paths"].items():
+            for method, operation in item.items():
+                status = client.request(method, path).status_code
+                assert (status == 401) is ("security" in operation), path
+                assert (status == 401) is ("401" in operation["responses"]), path
+
+
 def test_fields_are_described_with_their_bounds() -> None:
     settings = ServerSettings(limits=ServiceLimits(max_n=2, max_messages=5))
     body = document(settings)["paths"]["/v1/chat/completions"]["post"]["requestBody"]
@@ -97,12 +111,18 @@ def test_made_up_requests_keep_to_the_document(tmp_path: Path) -> None:
     settings = ServerSettings(port=0, server=limits)
     engine = EchoSettings(context_length=4096)
     with running_server(engine, settings, prompt_format=saying("<tool_call>")) as running:
+        described = tmp_path / "openapi.json"
+        with running.client as client:
+            described.write_bytes(client.get("/openapi.json").content)
         command = [
-            sys.executable, "-m", "schemathesis.cli", "run", f"{running.url}/openapi.json",
+            # From a file: of a document at an address, that address itself is left out.
+            sys.executable, "-m", "schemathesis.cli", "run", str(described), "--url", running.url,
             "--checks", ",".join(CHECKS), "--max-examples", examples, "--seed", "1",
             "--phases", "examples,fuzzing", "--mode", "all", "--request-timeout", "10",
             "--no-color", "--generation-database", "none", "--suppress-health-check", "all",
         ]  # fmt: skip
         shown = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
         assert shown.returncode == 0, shown.stdout[-6000:] + shown.stderr[-2000:]
+        every = len(OPERATIONS)
+        assert re.search(rf"Tested:\s+{every}\b", shown.stdout), shown.stdout[-2000:]
         assert running.post("/v1/completions", {"model": "demo", "prompt": "a"}).status_code == 200

@@ -12,6 +12,7 @@ from mooring.http.errors import problem_of, refusal
 from mooring.http.identification import record_of
 from mooring.service.callers import Caller
 from mooring.service.keys import KeyRing
+from mooring.settings import AccessSettings
 
 OPEN = frozenset({"/health", "/ready", "/ping"})
 """For machines that watch and know neither keys nor names; nothing but a state is told there."""
@@ -22,6 +23,11 @@ METRICS = "/metrics"
 _CALLER = "mooring.caller"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
+
+
+def open_paths(access: AccessSettings) -> frozenset[str]:
+    """Return what needs no key."""
+    return OPEN | {METRICS} if access.open_metrics else OPEN
 
 
 def caller_of(scope: Scope) -> Caller:

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from mooring import __version__
 from mooring.errors import MooringError
-from mooring.http.access import METRICS, OPEN, HostCheck, KeyCheck
+from mooring.http.access import METRICS, HostCheck, KeyCheck, open_paths
 from mooring.http.decisions import DecisionRoutes
 from mooring.http.errors import note_disconnect, report_error, report_http_error
 from mooring.http.identification import Identification
@@ -107,11 +107,7 @@ def _access(settings: ServerSettings) -> list[Middleware]:
     return [
         Middleware(HostCheck, hosts=_hosts(settings), origins=origins),
         *([cross_origin] if origins else []),
-        Middleware(
-            KeyCheck,
-            keys=KeyRing(access.keys, file),
-            open_paths=OPEN | {METRICS} if access.open_metrics else OPEN,
-        ),
+        Middleware(KeyCheck, keys=KeyRing(access.keys, file), open_paths=open_paths(access)),
     ]
 
 

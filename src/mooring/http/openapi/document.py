@@ -7,7 +7,7 @@ from typing import Any
 from starlette.routing import Route
 
 from mooring import __version__
-from mooring.http.access import OPEN
+from mooring.http.access import OPEN, open_paths
 from mooring.http.openapi.fields import Schema
 from mooring.http.openapi.operations import JSON, OPERATIONS, Operation
 from mooring.settings import ServerSettings
@@ -72,7 +72,7 @@ def _operation(operation: Operation, path: str, settings: ServerSettings) -> dic
         described["parameters"] = [
             {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
         ]
-    if path not in OPEN and _guarded(settings):
+    if _guarded(path, settings):
         described["security"] = [{"bearer": []}, {"key": []}]
     return described
 
@@ -93,7 +93,7 @@ def _statuses(operation: Operation, path: str, settings: ServerSettings) -> list
     """Return the statuses of failures: some may meet any request that is not for an open path."""
     if path in OPEN:
         return sorted(operation.errors)
-    guard = {401} if _guarded(settings) else set()
+    guard = {401} if _guarded(path, settings) else set()
     return sorted({400, 403, *operation.errors, *guard})
 
 
@@ -107,5 +107,6 @@ def _failure(operation: Operation, status: int) -> dict[str, Any]:
     return failure
 
 
-def _guarded(settings: ServerSettings) -> bool:
-    return bool(settings.access.keys or settings.access.keys_file)
+def _guarded(path: str, settings: ServerSettings) -> bool:
+    access = settings.access
+    return bool(access.keys or access.keys_file) and path not in open_paths(access)

@@ -95,6 +95,9 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "Whether the process answers at all.", {JSON: answers.STATUS}, errors=()
     ),
     ("GET", "/version"): Operation("Mooring's version.", {JSON: answers.VERSION}),
-    ("GET", "/metrics"): Operation("Metrics in Prometheus' format.", {PLAIN: answers.TEXT}),
+    ("GET", "/metrics"): Operation(
+        "Metrics in Prometheus' format; where there are keys, for those that may read them.",
+        {PLAIN: answers.TEXT},
+    ),
     ("GET", "/openapi.json"): Operation("This document.", {JSON: answers.OPEN_OBJECT}),
 }

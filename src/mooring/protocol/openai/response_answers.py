@@ -91,7 +91,7 @@ class ResponseFormat:
             "incomplete_details": incomplete,
             "model": head.model,
             "output": list(self._output.items),
-            "usage": None if usage is None else _usage(usage),
+            **({} if usage is None else {"usage": _usage(usage)}),
             **self._asked(),
         }
 
@@ -121,7 +121,7 @@ class ResponseFormat:
             "top_logprobs": 0,
             "top_p": sampling.top_p,
             "truncation": "disabled",
-            "user": asked.user,
+            **({} if asked.user is None else {"user": asked.user}),
         }
 
 
