@@ -1,15 +1,18 @@
-"""Calls that are demanded: a tiny model of random weights must make them, in every format."""
+"""Calls that are demanded, or strict: a tiny model of random weights makes valid ones."""
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from tokenizers.pre_tokenizers import ByteLevel
 
 from tests.http.random_weights import serving_random_weights
 from tests.http.serving import Running
 from tests.http.test_tools import MARKS, saying
+from tests.models import FIRST_BYTE
 
 PARAMETERS = {
     "get_weather": {
@@ -81,3 +84,28 @@ def test_responses_demand_calls_too(random_model: Running) -> None:
     (call,) = answer.output
     assert call.type == "function_call"
     jsonschema.validate(json.loads(call.arguments), PARAMETERS[call.name])
+
+
+def test_a_strict_function_is_called_by_its_schema_where_the_model_may_choose(
+    tmp_path: Path,
+) -> None:
+    tools: Any = [{"type": "function", "function": t["function"] | {"strict": True}} for t in TOOLS]
+    brace = str(FIRST_BYTE + sorted(ByteLevel.alphabet()).index("{"))
+    asked: Any = BODY | {"tools": tools, "tool_choice": "auto", "max_tokens": 120}
+    with serving_random_weights(tmp_path, saying(MARKS["llama3"])) as running:
+        for seed in range(3):
+            create = running.openai.chat.completions.create
+            called = create(**asked, seed=seed, logit_bias={brace: 100}).choices[0]
+            assert called.finish_reason == "tool_calls"
+            assert called.message.tool_calls is not None
+            (call,) = called.message.tool_calls
+            assert call.type == "function"
+            arguments = json.loads(call.function.arguments)
+            jsonschema.validate(arguments, PARAMETERS[call.function.name])
+            said = create(**asked, seed=seed, logit_bias={brace: -100}).choices[0].message
+            assert said.tool_calls is None
+            assert said.content
+        both = asked | {"response_format": {"type": "json_object"}}
+        response = running.post("/v1/chat/completions", both)
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == "tools[0].function.strict"

@@ -206,7 +206,7 @@ def test_the_template_gets_tools_calls_and_results() -> None:
         ({"tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice",
          "must name one of `tools`. Given: 'g'"),
         ({"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]},
-         "tools[0].function.strict", 'or send `tool_choice` "required"'),
+         "tools[0].function.strict", "The echo engine cannot keep answers"),
         ({"tool_choice": "required"}, "tool_choice", "The echo engine cannot keep answers"),
         ({"tool_choice": {"type": "function", "function": {"name": "get_weather"}}},
          "tool_choice", "The echo engine cannot keep answers"),

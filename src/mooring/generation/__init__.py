@@ -11,7 +11,7 @@ from mooring.generation.events import (
     Token,
 )
 from mooring.generation.golden import Golden, GoldenAnswer, GoldenStep
-from mooring.generation.grammar import GRAMMAR_KINDS, Grammar, GrammarKind
+from mooring.generation.grammar import GRAMMAR_KINDS, JSON_WHITESPACE, Grammar, GrammarKind
 from mooring.generation.logprobs import (
     LEAST_LOGPROB,
     MAX_TOP_LOGPROBS,
@@ -38,6 +38,7 @@ from mooring.generation.tokenizer import Tokenizer
 
 __all__ = [
     "GRAMMAR_KINDS",
+    "JSON_WHITESPACE",
     "LEAST_LOGPROB",
     "MAX_TOP_LOGPROBS",
     "NO_LOGPROBS",

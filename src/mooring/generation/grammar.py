@@ -6,6 +6,11 @@ from typing import Literal, get_args
 GrammarKind = Literal["json_object", "json_schema", "regex", "lark", "choice"]
 GRAMMAR_KINDS: tuple[GrammarKind, ...] = get_args(GrammarKind)
 
+JSON_WHITESPACE = r" |\n {0,40}"
+"""What may stand between the parts of JSON: one space, or a new line with what it is indented by,
+so that no model can fill an answer with it.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Grammar:

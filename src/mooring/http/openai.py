@@ -92,7 +92,9 @@ class OpenAIRoutes:
         call = parse_chat(body)
         if call.tool_use is None:
             return call
-        return with_tools(call, self._tools(call), strict="function.strict")
+        return with_tools(
+            call, self._tools(call), self._host.service.special, strict="function.strict"
+        )
 
     def _chat_format(self, call: OpenAICall) -> AnswerFormat:
         tools = self._tools(call)
@@ -104,7 +106,7 @@ class OpenAIRoutes:
         call = parse_response(body)
         if call.tool_use is None:
             return call
-        return with_tools(call, self._tools(call), strict="strict")
+        return with_tools(call, self._tools(call), self._host.service.special, strict="strict")
 
     def _response_format(self, call: ResponseCall) -> AnswerFormat:
         sampling = self._host.service.sampling(call.parameters)

@@ -7,12 +7,18 @@ from mooring.generation import Tokenizer
 
 def with_marks(tokenizer: Tokenizer, marks: Sequence[str]) -> Tokenizer:
     """Return `tokenizer`, or one that shows those `marks` that it drops as special."""
-    dropped = {}
+    dropped = special_marks(tokenizer, marks)
+    return _MarkedTokenizer(tokenizer, dropped) if dropped else tokenizer
+
+
+def special_marks(tokenizer: Tokenizer, marks: Sequence[str]) -> dict[int, str]:
+    """Return those of `marks` that `tokenizer` counts as special, by their ids."""
+    special = {}
     for mark in marks:
         ids = tokenizer.encode(mark, add_special_tokens=False)
         if ids and not tokenizer.decode(ids[-1:]):
-            dropped[ids[-1]] = mark
-    return _MarkedTokenizer(tokenizer, dropped) if dropped else tokenizer
+            special[ids[-1]] = mark
+    return special
 
 
 def with_special(tokenizer: Tokenizer) -> Tokenizer:

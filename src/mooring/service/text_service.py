@@ -34,7 +34,7 @@ from mooring.generation import (
 from mooring.observe.record import RequestRecord
 from mooring.service.admission import Activity, Admission, Bounds, Permit
 from mooring.service.alignment import Echo, echo_of
-from mooring.service.marks import with_marks
+from mooring.service.marks import special_marks, with_marks
 from mooring.service.patience import Patience
 from mooring.service.stream import Admitted, Completion, TextStream
 from mooring.service.turns import Turns
@@ -104,6 +104,10 @@ class TextService:
     def call_format(self) -> CallFormat | None:
         """How the model writes calls of tools, None where that cannot be told."""
         return self._prompt_format.call_format
+
+    def special(self, marks: Sequence[str]) -> frozenset[str]:
+        """Return those of `marks` that the model's tokenizer counts as special."""
+        return frozenset(special_marks(self._tokenizer, marks).values())
 
     @property
     def activity(self) -> Activity:

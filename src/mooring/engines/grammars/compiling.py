@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
-from mooring.generation import Grammar
+from mooring.generation import JSON_WHITESPACE, Grammar
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -17,8 +17,6 @@ Result = TypeVar("Result")
 _STACK_BYTES = 64 * 1024 * 1024
 _starting = threading.Lock()
 
-# One space, or a new line with what it is indented by: no model can fill an answer with them.
-_WHITESPACE = r" |\n {0,40}"
 _LONGEST_REASON = 200
 
 
@@ -97,7 +95,9 @@ def _source(grammar: Grammar) -> str:
 def _of_schema(schema: str) -> str:
     from llguidance import LLMatcher
 
-    return LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": _WHITESPACE})
+    return LLMatcher.grammar_from_json_schema(
+        schema, overrides={"whitespace_pattern": JSON_WHITESPACE}
+    )
 
 
 def _reason(error: str) -> str:
