@@ -114,7 +114,7 @@ def test_what_is_refused_is_not_repeated(plain: Running) -> None:
         (b"{", "application/json", 400, "BAD_REQUEST"),
         (b"[]", "application/json", 400, "BAD_REQUEST"),
         (b"{}", "text/plain", 415, "BAD_REQUEST"),
-        (b"{}", "application/vnd.apache.parquet", 415, "BAD_REQUEST"),
+        (b"PAR1", "application/vnd.apache.parquet", 400, "INVALID_PARAMETER_VALUE"),
         (b"{}", "application/json; charset=latin-1", 415, "BAD_REQUEST"),
         (b"question\na\n", "text/csv", 400, "INVALID_PARAMETER_VALUE"),
     ],
@@ -133,7 +133,8 @@ def test_no_content_type_is_refused(plain: Running) -> None:
     assert response.status_code == 415
     assert response.json() == {
         "error_code": "BAD_REQUEST",
-        "message": "`Content-Type` must be application/json or text/csv. Given: none.",
+        "message": "`Content-Type` must be application/json, text/csv or "
+        "application/vnd.apache.parquet. Given: none.",
     }
 
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from mooring.settings import ServerLimits
 
 JSON, CSV = "application/json", "text/csv"
+PARQUET = "application/vnd.apache.parquet"
 
 
 async def read_body(
@@ -44,7 +45,7 @@ def _media_type(request: Request, types: Collection[str]) -> str:
     if media_type not in types:
         raise HTTPException(
             415,
-            f"`Content-Type` must be {' or '.join(types)}. Given: {media_type[:60] or 'none'}.",
+            f"`Content-Type` must be {_listed(types)}. Given: {media_type[:60] or 'none'}.",
         )
     for option in options:
         name, _, value = option.partition("=")
@@ -53,6 +54,11 @@ def _media_type(request: Request, types: Collection[str]) -> str:
                 415, f"The only option of `Content-Type` is charset=utf-8. Given: {option[:40]}."
             )
     return media_type
+
+
+def _listed(types: Collection[str]) -> str:
+    *most, last = types
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _check_encoding(request: Request) -> None:

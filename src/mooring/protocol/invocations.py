@@ -109,6 +109,11 @@ def parse_csv(body: bytes) -> InvocationCall:
     return InvocationCall(tuple(parse_rows(rows)), {}, unified=False)
 
 
+def parse_table(rows: Sequence[object]) -> InvocationCall:
+    """Check the rows of a table that came as no text, one by one."""
+    return InvocationCall(tuple(parse_rows(rows)), {}, unified=False)
+
+
 def _parse_unified(fields: Mapping[str, Any]) -> InvocationCall:
     if "params" in fields:
         raise InvalidParameter(

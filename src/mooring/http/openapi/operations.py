@@ -7,6 +7,7 @@ from mooring.http.openapi import answers, bodies
 from mooring.http.openapi.fields import Schema
 from mooring.settings import ServiceLimits
 
+PARQUET = "application/vnd.apache.parquet"
 JSON, CSV, EVENTS, PLAIN = "application/json", "text/csv", "text/event-stream", "text/plain"
 
 # Beside what every route may answer: bodies that do not arrive, are too large or of a wrong type.
@@ -81,7 +82,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         "MLflow's scoring protocol.",
         {JSON: answers.PREDICTIONS, **_EVENTS},
         bodies.invocation_body,
-        (CSV,),
+        (CSV, PARQUET),
         errors=TAKING,
         error=answers.MLFLOW_ERROR,
     ),
