@@ -13,11 +13,11 @@ from mooring.engines.sequence import Sequence
 from mooring.engines.transformers.columns import Columns
 from mooring.engines.transformers.continuous import Continuous
 from mooring.engines.transformers.loader import LoadedModel
-from mooring.engines.transformers.pace import Pace, Turn
+from mooring.engines.transformers.pace import Pace
 from mooring.engines.transformers.prefixes import PrefixStore
 from mooring.engines.transformers.row import Row
 from mooring.engines.transformers.speculation import Draft, Speculation
-from mooring.engines.transformers.trial import try_columns
+from mooring.engines.transformers.trial import try_columns, try_ragged
 from mooring.generation import Event, Finished, GenerationRequest, SamplingParams, Token
 from tests.models import END
 
@@ -60,23 +60,8 @@ class Fixed(Pace):
         super().__init__()
         self._tokens = tokens
 
-    def turn(self, rows: int) -> Turn:
-        return FixedTurn(self, self._tokens)
-
-
-class FixedTurn(Turn):
-    """A turn of so many tokens."""
-
-    def __init__(self, pace: Pace, tokens: int) -> None:
-        super().__init__(pace, 0.0)
-        self._left = tokens
-
-    @property
-    def most(self) -> int:
-        return self._left
-
-    def read(self, tokens: int) -> None:
-        self._left -= tokens
+    def budget(self, rows: int) -> int:
+        return self._tokens
 
 
 class HalfRight(Speculation):
@@ -105,6 +90,7 @@ class Bench:
         *,
         keeps: bool = False,
         speculation: Speculation | None = None,
+        ragged: bool = False,
         pace: Pace | None = None,
     ) -> None:
         like = try_columns(loaded)
@@ -119,6 +105,7 @@ class Bench:
             frozenset([END]),
             self.prefixes,
             speculation,
+            ragged=try_ragged(loaded) if ragged else None,
             pace=pace or Fixed(),
         )
 

@@ -15,8 +15,9 @@ from mooring.engines.transformers.forward import Forward
 from mooring.engines.transformers.loader import LoadedModel
 from mooring.engines.transformers.logprobs import describe_chosen
 from mooring.engines.transformers.pace import Pace
-from mooring.engines.transformers.prefill import Prefill
+from mooring.engines.transformers.prefill import Piece, Prefill
 from mooring.engines.transformers.prefixes import NOTHING, Layers, PrefixStore
+from mooring.engines.transformers.ragged import RaggedForward
 from mooring.engines.transformers.row import Row
 from mooring.engines.transformers.sampling import choose_tokens
 from mooring.engines.transformers.speculation import Speculation
@@ -27,18 +28,22 @@ logger = logging.getLogger(__name__)
 
 # A row joins only if the others can go on for a while, so that it is not put back at once.
 _HEADROOM = 16
+# What is left of a budget is not worth beginning a prompt that is longer than that.
+_WORTHWHILE = 32
 # How long a step waits for a grammar to be compiled where there is nothing else to do.
 _PAUSE_SECONDS = 0.005
 
+Reading = tuple[Prefill, Piece]
 Result = TypeVar("Result")
 
 
 class Continuous:
-    """All sequences of one model: those that wait, the one that is prefilled, and those that run.
+    """All sequences of one model: those that wait, those that are read, and those that run.
 
     The last ones are the rows of one batch, each at its own length, in the columns of one cache.
     What was read once is kept in `prefixes`, to be copied where it is to be read again. With
-    `speculation` a row that is alone may say several tokens in one step.
+    `ragged` prompts are read in the same pass as the rows' next tokens, else in passes of their
+    own. With `speculation` a row that is alone may say several tokens in one step.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class Continuous:
         prefixes: PrefixStore,
         speculation: Speculation | None = None,
         *,
+        ragged: RaggedForward | None = None,
         pace: Pace | None = None,
     ) -> None:
         self._loaded = loaded
@@ -57,11 +63,12 @@ class Continuous:
         self._end_token_ids = end_token_ids
         self._prefixes = prefixes
         self._speculation = speculation
+        self._ragged = ragged
         self._pace = pace or Pace()
         self._compiling: list[Row] = []
         self._waiting = Waiting()
         self._rows: list[Row] = []
-        self._prefill: Prefill | None = None
+        self._prefills: list[Prefill] = []
         self._arrived = 0
         self._preemptions = 0
 
@@ -71,18 +78,25 @@ class Continuous:
         return CacheUse(self._columns.used, self._preemptions)
 
     def step(self, joining: list[Sequence]) -> None:
-        """Give every running row its next token, then let waiting ones join."""
+        """Give every running row its next token and read prompts; who is read joins."""
         self._queue(joining)
         self._leave()
-        self._decode()
-        self._leave()
-        self._let_in()
+        self._make_room()
+        if self._speculation is not None and self._is_alone():
+            self._decode_draft(self._rows[0], self._speculation)
+            return
+        pieces = self._next_pieces()
+        rows, began = len(self._rows), self._pace.clock()
+        if rows or pieces:
+            self._pass(pieces)
+            tokens = sum(piece.tokens for _, piece in pieces)
+            self._pace.passed(rows, tokens, self._pace.clock() - began)
 
     def _queue(self, joining: list[Sequence]) -> None:
         for sequence in joining:
             self._arrived += 1
             self._compiling.append(Row(self._loaded, sequence, self._arrived))
-        idle = not (self._rows or self._waiting) and self._prefill is None
+        idle = not (self._rows or self._waiting or self._prefills)
         if idle and self._compiling:
             self._compiling[0].wait(_PAUSE_SECONDS)
         compiling, self._compiling = self._compiling, []
@@ -97,8 +111,7 @@ class Continuous:
         for place in reversed(range(len(self._rows))):
             if self._rows[place].sequence.ended:
                 self._drop(place)
-        if self._prefill is not None and self._prefill.row.sequence.ended:
-            self._prefill = None
+        self._prefills = [each for each in self._prefills if not each.row.sequence.ended]
         self._waiting.forget_ended()
         self._compiling = [row for row in self._compiling if not row.sequence.ended]
 
@@ -118,17 +131,37 @@ class Continuous:
             keep = partial(self._prefixes.keep, scope, row.ids[:-1], layers)
             attempt(keep, "No memory to keep a prefix.")
 
-    def _decode(self) -> None:
-        """Run, sample, emit: one token for every row."""
-        if not (self._rows and self._make_room()):
+    def _pass(self, pieces: list[Reading]) -> None:
+        """Run, sample, emit: one token for every row, and what follows prompts that end here."""
+        if self._ragged is None or len(self._rows[:1]) + len(pieces) == 1:
+            self._pass_apart(pieces)
             return
-        if self._speculation is not None and self._is_alone():
-            self._decode_draft(self._rows[0], self._speculation)
+        last = [row.ids[-1] for row in self._rows]
+        run = partial(self._ragged, last, self._columns, [piece for _, piece in pieces])
+        found = attempt(run, "A pass failed; its rows and its prompts run apart.")
+        if isinstance(found, EngineError):
+            for prefill, _ in pieces:
+                prefill.rewind()
+            self._pass_apart(pieces)
             return
-        began = self._pace.clock()
-        self._decode_all()
+        logits, read = found
+        if self._rows:
+            self._sample(self._rows, logits)
+            self._advance()
+        for (prefill, piece), scores in zip(pieces, read, strict=True):
+            self._finish(prefill, partial(prefill.take, piece, scores))
+
+    def _pass_apart(self, pieces: list[Reading]) -> None:
+        """The same in one pass for all rows and one for each piece."""
+        if self._rows:
+            self._decode_all()
+            self._advance()
+        for prefill, piece in pieces:
+            self._finish(prefill, partial(prefill.run, piece))
+
+    def _advance(self) -> None:
         self._columns.advance()
-        self._pace.stepped(self._pace.clock() - began)
+        self._leave()
 
     def _decode_all(self) -> None:
         """Run all rows at once, or one by one where that fails."""
@@ -151,7 +184,7 @@ class Continuous:
                 self._sample([row], logits)
 
     def _is_alone(self) -> bool:
-        return len(self._rows) == 1 and not self._waiting and self._prefill is None
+        return len(self._rows) == 1 and not (self._waiting or self._prefills)
 
     def _decode_draft(self, row: Row, speculation: Speculation) -> None:
         """Run, sample, emit: the next token, and those after it that come as drafted."""
@@ -193,8 +226,10 @@ class Continuous:
         for row, token_id, likelihood in zip(rows, tokens, likelihoods, strict=True):
             row.take(token_id, self._end_token_ids, likelihood)
 
-    def _make_room(self) -> bool:
+    def _make_room(self) -> None:
         """Make sure that every row can go on: if need be, put back the youngest."""
+        if not self._rows:
+            return
         while not self._fits(self._columns.width + 1):
             self._put_back_the_youngest()
         failure = f"No memory for a step; its {len(self._rows)} requests fail."
@@ -203,37 +238,47 @@ class Continuous:
             for row in self._rows:
                 row.fail(room)
             self._free()
-        return bool(self._rows)
 
     def _fits(self, width: int) -> bool:
-        """Say whether the rows, and the one that is on its way, fit with so many columns."""
-        if self._prefill is None:
-            return self._columns.fits(len(self._rows), width)
-        return self._columns.fits(len(self._rows) + 1, max(width, self._prefill.length + 1))
+        """Say whether the rows, and those that are on their way, fit with so many columns."""
+        lengths = [each.length + 1 for each in self._prefills]
+        return self._columns.fits(len(self._rows) + len(lengths), max(width, *lengths, 0))
 
     def _put_back_the_youngest(self) -> None:
         self._preemptions += 1
-        if self._prefill is not None:
-            self._waiting.put_back(self._prefill.row)
-            self._prefill = None
+        if self._prefills:
+            self._waiting.put_back(self._prefills.pop().row)
         else:
             youngest = max(range(len(self._rows)), key=lambda place: self._rows[place].number)
             self._waiting.put_back(self._drop(youngest))
 
-    def _let_in(self) -> None:
-        """Prefill waiting rows as long as this turn lasts; each that is done joins."""
-        turn = self._pace.turn(len(self._rows))
-        while (most := turn.most) and (prefill := self._next_prefill()) is not None:
-            tokens = self._run_prefill(prefill, most)
-            turn.read(tokens)
-            self._waiting.read(tokens)
+    def _next_pieces(self) -> list[Reading]:
+        """Return what is to be read in this step: of prompts that have begun, then of others."""
+        left = self._pace.budget(len(self._rows))
+        pieces: list[Reading] = []
+        for prefill in self._prefills:
+            if left:
+                pieces.append((prefill, prefill.next_piece(left)))
+                left -= pieces[-1][1].tokens
+        while self._may_begin(left):
+            prefill = self._begin(self._waiting.take())
+            self._prefills.append(prefill)
+            pieces.append((prefill, prefill.next_piece(left)))
+            left -= pieces[-1][1].tokens
+        self._waiting.read(sum(piece.tokens for _, piece in pieces))
+        return pieces
 
-    def _next_prefill(self) -> Prefill | None:
-        if self._prefill is None:
-            first = self._waiting.first
-            if first is not None and self._has_room(first):
-                self._prefill = self._begin(self._waiting.take())
-        return self._prefill
+    def _may_begin(self, left: int) -> bool:
+        """Say whether the first that waits is to be read now, with so many tokens left to read."""
+        first = self._waiting.first
+        if first is None or not self._has_room(first):
+            return False
+        if self._prefills and left < min(len(first.ids), _WORTHWHILE):
+            return False
+        scope = first.sequence.request.cache_scope
+        others = [each.row for each in self._prefills]
+        same = [row.ids for row in others if row.sequence.request.cache_scope == scope]
+        return not self._prefixes.promises(scope, first.ids[: first.skippable], same)
 
     def _begin(self, row: Row) -> Prefill:
         """Begin to read a row's tokens after those that were read before and may be skipped."""
@@ -247,25 +292,26 @@ class Continuous:
         return Prefill(self._forward, row, prefix)
 
     def _has_room(self, row: Row) -> bool:
-        width = max(self._columns.width, len(row.ids)) + min(row.left, _HEADROOM)
-        return self._columns.fits(len(self._rows) + 1, width)
+        lengths = [each.length for each in self._prefills]
+        width = max(self._columns.width, len(row.ids), *lengths) + min(row.left, _HEADROOM)
+        return self._columns.fits(len(self._rows) + len(lengths) + 1, width)
 
-    def _run_prefill(self, prefill: Prefill, most: int) -> int:
-        """Run one piece and return its number of tokens; a failure is its request's alone."""
-        run = partial(prefill.run, most)
-        tokens = attempt(run, "A prompt failed in the model; its request fails.")
-        if isinstance(tokens, EngineError):
-            prefill.row.fail(tokens)
+    def _finish(self, prefill: Prefill, take: Callable[[], None]) -> None:
+        """Take what a piece gave: a failure is its request's alone, and who is read joins."""
+        failed = attempt(take, "A prompt failed in the model; its request fails.")
+        if prefill not in self._prefills:  # its request has ended meanwhile
+            return
+        if isinstance(failed, EngineError):
+            self._prefills.remove(prefill)
+            prefill.row.fail(failed)
         elif prefill.logits is not None:
+            self._prefills.remove(prefill)
             if prefill.row.sequence.owes_prompt:
                 prefill.row.sequence.read_prompt(prefill.likelihoods)
             if not prefill.row.sequence.ended:
                 self._sample([prefill.row], prefill.logits)
             if prefill.row.sequence.ended or self._join(prefill):
                 self._keep(prefill.row, prefill.layers)
-        if isinstance(tokens, EngineError) or prefill.logits is not None:
-            self._prefill = None
-        return most if isinstance(tokens, EngineError) else tokens
 
     def _join(self, prefill: Prefill) -> bool:
         """Make it a row and return True, or fail it for want of memory; then others begin again."""

@@ -48,8 +48,22 @@ class Forward:
             inputs["attention_mask"] = mask
         if self._takes_positions:
             inputs["position_ids"] = positions
+        return self._call(ids, cache, inputs)[:, -count:].flatten(0, 1)
+
+    def at(
+        self, places: torch.Tensor, ids: torch.Tensor, positions: torch.Tensor, cache: Any
+    ) -> torch.Tensor:
+        """Return the logits after the tokens at `places` `[count]` of `ids` `[1, new]`, as `[count,
+        vocabulary]`, without a mask: the cache knows what each may see.
+        """
+        inputs: dict[str, Any] = {"position_ids": positions}
+        if self._takes_count:
+            return self._call(ids, cache, inputs | {"logits_to_keep": places})[0]
+        return self._call(ids, cache, inputs)[0, places]
+
+    def _call(self, ids: torch.Tensor, cache: Any, inputs: dict[str, Any]) -> torch.Tensor:
         outputs = self._model(
             input_ids=ids, past_key_values=cache, use_cache=True, return_dict=True, **inputs
         )
-        logits: torch.Tensor = outputs.logits[:, -count:, : self.vocabulary_size].flatten(0, 1)
+        logits: torch.Tensor = outputs.logits[..., : self.vocabulary_size]
         return logits.to(ids.device)

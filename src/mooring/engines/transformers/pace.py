@@ -1,15 +1,13 @@
-"""How many prompt tokens are read between two steps of the rows that run."""
+"""How many prompt tokens are read beside the rows that run, so that these are not held up."""
 
 import time
 from collections.abc import Callable
 
-# Between two steps reading takes about as long as this many of them.
+# Reading may make a step longer by about as long as this many steps take.
 _STEPS = 3
-# Fewer tokens a piece cost more time each; more would not make it less.
+# Fewer tokens cost more time each; more would not make it less.
 _LEAST, _MOST = 128, 512
-# What is left of a turn is not worth a piece below this.
-_WORTHWHILE = 32
-# How much one step, or the longest piece, says about the next.
+# How much one step, or reading `_LEAST` tokens, says about the next.
 _WEIGHT = 0.3
 
 
@@ -24,51 +22,21 @@ class Pace:
         self._step_seconds = 0.0
         self._token_seconds = 0.0
 
-    def stepped(self, seconds: float) -> None:
-        """Note what a step took."""
-        self._step_seconds = _learned(self._step_seconds, seconds, _WEIGHT)
-
-    def read(self, tokens: int, seconds: float) -> None:
-        """Note what a piece of so many tokens took."""
-        weight = _WEIGHT * min(1.0, tokens / _LEAST)
-        self._token_seconds = _learned(self._token_seconds, seconds / tokens, weight)
-
-    def turn(self, rows: int) -> "Turn":
-        """Begin to read while so many rows wait for their next step."""
-        if not rows:
-            return Turn(self, float("inf"))
-        return Turn(self, _STEPS * self._step_seconds)
-
-    def tokens_in(self, seconds: float) -> int:
-        """Return how many tokens can be read in that time, at most the most of a turn."""
-        if seconds > _MOST * self._token_seconds:
+    def budget(self, rows: int) -> int:
+        """Return how many prompt tokens may be read while so many rows wait for their next step."""
+        seconds = _STEPS * self._step_seconds
+        if not rows or seconds > _MOST * self._token_seconds > 0:
             return _MOST
-        return max(0, int(seconds / self._token_seconds)) if self._token_seconds else 0
+        return max(_LEAST, int(seconds / self._token_seconds)) if self._token_seconds else _LEAST
 
-
-class Turn:
-    """The pieces that are read between two steps, within about so many `seconds`."""
-
-    def __init__(self, pace: Pace, seconds: float) -> None:
-        self._pace = pace
-        self._seconds = seconds
-        self._began = self._now = pace.clock()
-        self._read = 0
-
-    @property
-    def most(self) -> int:
-        """How many tokens the next piece may have; 0 when the rows must go on."""
-        tokens = self._pace.tokens_in(self._seconds - (self._now - self._began))
-        if not self._read:
-            return max(tokens, _LEAST)
-        tokens = min(tokens, _MOST - self._read)
-        return tokens if tokens >= _WORTHWHILE else 0
-
-    def read(self, tokens: int) -> None:
-        """Note that a piece has been read since the last one, or since the turn began."""
-        before, self._now = self._now, self._pace.clock()
-        self._read += tokens
-        self._pace.read(tokens, self._now - before)
+    def passed(self, rows: int, tokens: int, seconds: float) -> None:
+        """Note what it took to give so many rows a token and to read so many tokens."""
+        if not tokens:
+            self._step_seconds = _learned(self._step_seconds, seconds, _WEIGHT)
+            return
+        reading = max(0.0, seconds - self._step_seconds) if rows else seconds
+        weight = _WEIGHT * min(1.0, tokens / _LEAST)
+        self._token_seconds = _learned(self._token_seconds, reading / tokens, weight)
 
 
 def _learned(known: float, seconds: float, weight: float) -> float:

@@ -1,5 +1,7 @@
 """One row's tokens on their way through the model, in pieces, before it joins the others."""
 
+from dataclasses import dataclass
+
 import torch
 from transformers import DynamicCache
 
@@ -8,6 +10,34 @@ from mooring.engines.transformers.logprobs import describe, rows_at_once
 from mooring.engines.transformers.prefixes import NOTHING, Layers, Prefix
 from mooring.engines.transformers.row import Row
 from mooring.generation import Likelihood
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Tokens of one row, `ids` `[1, tokens]`, that follow the `begin` tokens in its `cache`.
+
+    Scores are needed after the last `count` of them.
+    """
+
+    cache: DynamicCache
+    ids: torch.Tensor
+    begin: int
+    count: int = 1
+
+    @property
+    def tokens(self) -> int:
+        """How many there are."""
+        return self.ids.shape[1]
+
+    @property
+    def end(self) -> int:
+        """How many the cache holds afterwards."""
+        return self.begin + self.tokens
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """Where they stand in their row, `[1, tokens]`."""
+        return torch.arange(self.begin, self.end, device=self.ids.device)[None]
 
 
 class Prefill:
@@ -34,30 +64,35 @@ class Prefill:
         """The keys and values `[heads, length, head_dim]` read so far, by layer."""
         return [(layer.keys[0], layer.values[0]) for layer in self.cache.layers]
 
-    def run(self, most: int) -> int:
-        """Pass at most `most` further tokens through the model; return how many it were."""
-        begin, end, count = self._next_piece(most)
-        positions = torch.arange(begin, end, device=self._ids.device)[None]
-        mask = torch.ones_like(self._ids[:, :end])
-        logits = self._forward(self._ids[:, begin:end], mask, positions, self.cache, count)
-        self._done = end
-        if self._is_owed(begin):
-            self._describe(begin, logits)
-        if end == self.length:
-            self.logits = logits[-1:]
-        return end - begin
-
-    def _next_piece(self, most: int) -> tuple[int, int, int]:
-        """Return where the next piece begins and ends, and after how many of its tokens the scores
-        are needed: after the last one, or after all where the next tokens are to be described.
+    def next_piece(self, most: int) -> Piece:
+        """Return at most `most` further tokens; where the prompt's next tokens are to be described,
+        with scores after all of them.
         """
         begin, end = self._done, min(self._done + most, self.length)
         if self._is_owed(begin):
             end = min(end, begin + rows_at_once(self._forward.vocabulary_size))
-            return begin, end, end - begin
+            return Piece(self.cache, self._ids[:, begin:end], begin, end - begin)
         if self.row.sequence.owes_prompt and begin < self.row.skippable:
             end = min(end, self.row.skippable)
-        return begin, end, 1
+        return Piece(self.cache, self._ids[:, begin:end], begin)
+
+    def run(self, piece: Piece) -> None:
+        """Pass a piece through the model by itself."""
+        mask = torch.ones_like(self._ids[:, : piece.end])
+        self.take(piece, self._forward(piece.ids, mask, piece.positions, self.cache, piece.count))
+
+    def take(self, piece: Piece, logits: torch.Tensor) -> None:
+        """Note that a piece has been read, with these logits `[count, vocabulary]`."""
+        self._done = piece.end
+        if self._is_owed(piece.begin):
+            self._describe(piece.begin, logits)
+        if piece.end == self.length:
+            self.logits = logits[-1:]
+
+    def rewind(self) -> None:
+        """Forget what a pass that failed may have left in the cache."""
+        for layer in self.cache.layers:
+            layer.crop(self._done - layer.get_seq_length())
 
     def _is_owed(self, place: int) -> bool:
         """Whether the token that follows `place` is to be described."""

@@ -1,6 +1,6 @@
 """Keys and values of tokens that were read before, for requests that begin with the same ones."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,6 +67,14 @@ class PrefixStore:
             for parts in zip(*blocks, strict=True)
         ]
         return Prefix(len(path) * BLOCK_TOKENS, layers)
+
+    def promises(self, scope: str, ids: Sequence[int], others: Iterable[Sequence[int]]) -> bool:
+        """Say whether more of `ids` will be known once one of `others` of this scope is kept."""
+        blocks = len(self._path(scope, ids)) + 1
+        beginning = list(ids[: blocks * BLOCK_TOKENS])
+        if blocks > self._most_blocks or len(beginning) < blocks * BLOCK_TOKENS:
+            return False
+        return any(list(other[: len(beginning)]) == beginning for other in others)
 
     def keep(self, scope: str, ids: Sequence[int], layers: Layers) -> None:
         """Copy what is new of `layers`, the keys and values of `ids`, as far as there is room."""

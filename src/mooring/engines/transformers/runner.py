@@ -18,7 +18,7 @@ from mooring.engines.transformers.packed_linear import pack_linears
 from mooring.engines.transformers.padding import padding_is_right
 from mooring.engines.transformers.prefixes import PrefixStore
 from mooring.engines.transformers.speculation import Speculation
-from mooring.engines.transformers.trial import try_columns
+from mooring.engines.transformers.trial import try_columns, try_ragged
 from mooring.engines.transformers.wide_linear import widen_linears
 from mooring.errors import InvalidParameter
 from mooring.settings import EngineSettings
@@ -60,7 +60,12 @@ class Runner:
         if like is not None and own_pace:
             columns, prefixes = self._plan_cache(like, settings)
             self._way = Continuous(
-                loaded, columns, ends, prefixes, Speculation() if settings.prompt_lookup else None
+                loaded,
+                columns,
+                ends,
+                prefixes,
+                Speculation() if settings.prompt_lookup else None,
+                ragged=try_ragged(loaded),
             )
             logger.info(
                 "Continuous batching: the cache holds at most %d tokens.", columns.most_tokens

@@ -14,6 +14,8 @@ from mooring.engines.transformers.columns import Columns
 from mooring.engines.transformers.forward import Forward
 from mooring.engines.transformers.loader import MODEL_ERRORS, LoadedModel
 from mooring.engines.transformers.padding import declares_padding, is_close, trial_tokens
+from mooring.engines.transformers.prefill import Piece
+from mooring.engines.transformers.ragged import RaggedForward
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,45 @@ def try_columns(loaded: LoadedModel) -> Any | None:
         return None
     alone = torch.stack([*steps, *steps[1:]])
     return cache if is_close(shown, alone, loaded.precision) else None
+
+
+@torch.inference_mode()
+def try_ragged(loaded: LoadedModel) -> RaggedForward | None:
+    """Return the way to read prompts in the same pass as rows in columns, or None if it is not
+    right. Rows in columns must be.
+    """
+    forward = Forward(loaded)
+    prompts = [trial_tokens(count, loaded.vocabulary_size) for count in (_LONG, _SHORT)]
+    read = [_prefill(forward, prompt) for prompt in prompts]
+    steps = [_several_at_once(forward, cache) for cache, _ in read]
+    alone = torch.cat([torch.stack(steps, dim=1).flatten(0, 1), *(end for _, end in read)])
+    try:
+        ragged = RaggedForward(loaded)
+        together = _together(ragged, [cache for cache, _ in read], *prompts)
+    except MODEL_ERRORS as error:
+        logger.info("Prompts are read in passes of their own: %s", error)
+        return None
+    return ragged if is_close(together, alone, loaded.precision) else None
+
+
+def _together(
+    ragged: RaggedForward, rows: list[DynamicCache], long: list[int], short: list[int]
+) -> torch.Tensor:
+    """Return the logits of two rows' further steps beside two prompts, and those of the prompts."""
+    columns = Columns(rows[0], most_tokens=4 * _LONG)
+    for cache in rows:
+        columns.join(cache, cache.get_seq_length())
+    begun, rest, whole = (torch.tensor([ids]) for ids in (long[:-2], long[-2:], short))
+    first = Piece(DynamicCache(), begun, 0)
+    steps = []
+    for token, pieces in enumerate(
+        ([first], [Piece(first.cache, rest, first.end), Piece(DynamicCache(), whole, 0)])
+    ):
+        columns.make_room()
+        logits, ends = ragged([token] * len(rows), columns, pieces)
+        columns.advance()
+        steps.append(logits)
+    return torch.cat([*steps, *ends])
 
 
 def _is_plain(cache: Any) -> bool:
@@ -74,10 +115,10 @@ def _in_columns(loaded: LoadedModel) -> tuple[Any, torch.Tensor]:
     return long, torch.stack([*steps, *several])
 
 
-def _several_at_once(forward: Forward, short: Any) -> torch.Tensor:
+def _several_at_once(forward: Forward, cache: Any) -> torch.Tensor:
     """Return the logits of all steps but the first when their tokens come in one pass."""
-    columns = Columns(short, most_tokens=4 * _LONG)
-    columns.join(short, _SHORT)
+    columns = Columns(cache, most_tokens=4 * _LONG)
+    columns.join(cache, cache.get_seq_length())
     new = _STEPS - 1
     mask, positions = columns.show(range(1), new)
     ids = torch.arange(new, device=forward.device)[None]
