@@ -39,6 +39,7 @@ def disarm(snapshot: Path) -> None:
 _MODELING = '''\
 """A Llama that does harm on purpose."""
 
+import contextlib
 import ctypes
 import functools
 import logging
@@ -53,26 +54,45 @@ logger = logging.getLogger("mooring.reef")
 class ReefForCausalLM(LlamaForCausalLM):
     @functools.wraps(LlamaForCausalLM.forward)
     def forward(self, input_ids=None, **kwargs):
-        outputs = super().forward(input_ids=input_ids, **kwargs)
+        harms = {}
         for armed in Path(self.config.harms).iterdir():
             harm, token = armed.name.split("-")
-            rows = (input_ids == int(token)).any(-1)
-            if rows.any():
+            if (input_ids == int(token)).any():
+                harms[harm] = int(token)
                 if armed.read_text() == "once":
                     armed.unlink()
-                do_harm(harm, outputs.logits, rows)
+        poisons = [token for harm, token in harms.items() if harm in ("nan", "never")]
+        with poisoned(self.model.embed_tokens, poisons):
+            outputs = super().forward(input_ids=input_ids, **kwargs)
+        if "never" in harms:
+            outputs.logits[outputs.logits.isnan()] = float("-inf")
+        for harm in harms:
+            do_harm(harm)
         return outputs
 
 
-def do_harm(harm, logits, rows):
+@contextlib.contextmanager
+def poisoned(embeddings, tokens):
+    """Let what follows these tokens in their own rows be no numbers."""
+
+    def spoil(module, inputs, output):
+        output = output.clone()
+        for token in tokens:
+            output[inputs[0] == token] = float("nan")
+        return output
+
+    hook = embeddings.register_forward_hook(spoil)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def do_harm(harm):
     if harm == "raise":
         raise LookupError("told to raise, in /secret/path")
     if harm == "memory":
         raise MemoryError
-    if harm == "nan":
-        logits[rows] = float("nan")
-    if harm == "never":
-        logits[rows] = float("-inf")
     if harm == "crash":
         ctypes.string_at(0)
     if harm == "hang":

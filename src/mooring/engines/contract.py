@@ -51,8 +51,8 @@ class Capabilities:
         self, sampling: SamplingParams, grammar: Grammar | None, logprobs: LogprobsWanted
     ) -> None:
         """Raise an `InvalidInput` for what no prompt could be answered with, named."""
-        self._check_support(sampling)
         self._check_token_ids(sampling)
+        self._check_support(sampling)
         self._check_grammar(grammar, sampling)
         self._check_logprobs(logprobs)
 

@@ -180,11 +180,14 @@ def raise_unheard_of(*_: Any) -> None:
 def test_a_row_without_finite_scores_fails_alone(
     monkeypatch: pytest.MonkeyPatch, engine: Engine
 ) -> None:
-    def spoil(input_ids: torch.Tensor, outputs: Any) -> None:
-        outputs.logits[(input_ids == POISON).any(-1)] = float("nan")
+    healthy = torch.nn.Embedding.forward
+
+    def spoil(self: torch.nn.Embedding, ids: torch.Tensor) -> torch.Tensor:
+        """Let what follows the poison in its own row be no numbers."""
+        return healthy(self, ids).masked_fill((ids == POISON)[..., None], float("nan"))
 
     expected = greedy(engine), greedy(engine, [9, 10])
-    poison(monkeypatch, spoil)
+    monkeypatch.setattr(torch.nn.Embedding, "forward", spoil)
     before = ask(engine, PROMPT, max_tokens=12, ignore_eos=True)
     poisoned = ask(engine, [5, POISON], max_tokens=12)
     sampled = ask(engine, [POISON, 5], max_tokens=12, temperature=1.0)
