@@ -59,8 +59,9 @@ class RaggedForward:
         places = torch.cat([part.places for part in parts]).to(device)
         with self._attention(), _running(_RaggedCache(parts, self._windows)) as cache:
             logits = self._forward.at(places, ids, positions, cache)
-        rows, *others = logits.split([len(last), *(piece.count for piece in pieces)])
-        return rows, list(others)
+        sizes = [len(last), *(piece.count for piece in pieces)]
+        rows, *others = torch.split_with_sizes(logits, sizes)
+        return rows, others
 
     @contextmanager
     def _attention(self) -> Iterator[None]:
@@ -107,7 +108,7 @@ class _Rows:
         self.places = torch.arange(self.length)
         self._columns = columns
         self._mask = mask.bool()[:, None, None]
-        self._windowed: dict[int | None, torch.Tensor] = {None: self._mask}
+        self._windowed: dict[int, torch.Tensor] = {}
 
     def take(self, states: torch.Tensor) -> torch.Tensor:
         return states[0, :, : self.length].transpose(0, 1)[:, :, None]
@@ -116,9 +117,12 @@ class _Rows:
         return output.transpose(0, 1)
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> States:
-        return self._columns.layers[layer].update(keys, values)
+        seen: States = self._columns.layers[layer].update(keys, values)
+        return seen
 
     def mask(self, window: int | None) -> torch.Tensor:
+        if window is None:
+            return self._mask
         if window not in self._windowed:
             seen = self._mask.shape[-1]
             distance = seen - 1 - torch.arange(seen, device=self._mask.device)
