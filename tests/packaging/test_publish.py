@@ -208,6 +208,7 @@ head -c 900k /dev/zero > {tmp_path}/filler &&
 {BIN}/python - <<'END'
 from mooring.errors import NotEnoughSpace
 from mooring.packaging.artifact import ArtifactPlan, Lineage, write_artifact
+from mooring.packaging.retrying import Retrying
 from mooring.packaging.storing import ArtifactStore
 from pathlib import Path
 import shutil
@@ -216,7 +217,7 @@ def write(folder, weights, progress):
     from mooring.packaging.placing import place_file
     place_file(source / "model.safetensors", folder / "model.safetensors", weights)
 try:
-    ArtifactStore(str(target), None, "share").save(write, lambda count: None)
+    ArtifactStore(str(target)).save(write, 2_000_000, Retrying(print, 0), lambda count: None)
 except NotEnoughSpace as error:
     print(error.message)
 print(sorted(path.name for path in target.parent.iterdir()))

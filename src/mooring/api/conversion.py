@@ -1,11 +1,9 @@
 """Conversions of a model that is being packaged: made, and kept only where they prove right."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from mooring.api.watching import Watcher
 from mooring.engines.agreement import Agreement, compare
@@ -17,12 +15,12 @@ from mooring.machine import read_machine, read_memory
 from mooring.packaging.conversion import Converter
 from mooring.packaging.converter_packages import SIZE_BYTES, converter_packages
 from mooring.packaging.plan import Plan, require_room_to_convert, weight_bytes
+from mooring.packaging.work_folder import CACHE_FOLDER, work_folder
 from mooring.settings import Dtype, EngineSettings
 from mooring.spec.facts import ModelFacts
 from mooring.spec.manifest import Conversion, Manifest, SnapshotFile, WeightFormat, sha256_of
 
-# `Path.expanduser` raises where there is no home.
-WORK_FOLDER = Path(os.path.expanduser("~/.cache/mooring/conversions"))
+WORK_FOLDER = CACHE_FOLDER / "conversions"
 
 NEVER = 1e6
 """Seconds: the first call on a large model may take long, and is not taken for a hang."""
@@ -68,9 +66,9 @@ def conversions(asked: Asked, watcher: Watcher) -> Iterator[tuple[Converted, ...
         return
     WORK_FOLDER.mkdir(parents=True, exist_ok=True)
     _require_room(asked.plan)
-    with TemporaryDirectory(prefix="work-", dir=WORK_FOLDER) as scratch:
+    with work_folder(WORK_FOLDER) as scratch:
         converter = Converter(_packages(watcher))
-        yield tuple(_convert(converter, asked, Path(scratch), watcher))
+        yield tuple(_convert(converter, asked, scratch, watcher))
 
 
 def _require_room(plan: Plan) -> None:

@@ -27,7 +27,13 @@ from mooring.packaging.plan import (
     with_conversions,
 )
 from mooring.packaging.prompt_choice import choose_prompt_format
-from mooring.packaging.publish import Publication, Published, check_publication, publish
+from mooring.packaging.publish import (
+    Publication,
+    Published,
+    check_publication,
+    check_space,
+    publish,
+)
 from mooring.packaging.requirements import find_requirements, require_serving_packages
 from mooring.packaging.snapshot import Snapshot, fetch_snapshot
 from mooring.spec.facts import ModelFacts
@@ -169,6 +175,8 @@ class _Packaging:
         self._watcher.stage(f"Fetching {self._spec.source}")
         snapshot = fetch_snapshot(self._spec, show_progress=self._watcher.show_downloads)
         facts = inspect_snapshot(snapshot, trust_remote_code=self._spec.trust_remote_code)
+        size = sum((snapshot.path / name).stat().st_size for name in snapshot.files)
+        check_space(self._publication, snapshot.path, size, self._options.weights)
         plan = self._show_plan(facts)
         described = self._describe(snapshot, facts)
         asked = Asked(snapshot.path, described, self._formats, plan)
@@ -185,7 +193,9 @@ class _Packaging:
                 {one.conversion.name: one.folder for one in made},
             )
             self._watcher.stage("Writing the artifact", self.manifest.size)
-            return publish(artifact, self._publication, self._check, self._watcher.advance)
+            return publish(
+                artifact, self._publication, self._check, self._watcher.advance, self._watcher.note
+            )
 
     def _show_plan(self, facts: ModelFacts) -> Plan:
         machine = read_machine()

@@ -2,7 +2,7 @@
 
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import mooring
 from mooring.packaging.model_card import model_card
-from mooring.packaging.placing import Placement, place_file
+from mooring.packaging.placing import Placement, Progress, place_file
 from mooring.packaging.signature import INPUT_COLUMNS, build_signature
 from mooring.settings import EngineSettings
 from mooring.spec.manifest import MANIFEST_PATH, SNAPSHOT_FOLDER, Manifest
@@ -29,9 +29,6 @@ ENGINE_KEYS = (
 
 INPUT_EXAMPLE = {"prompt": ["What is machine learning?"]}
 
-Placed = Callable[[int], None]
-"""Called with the bytes of each snapshot file once it is in place."""
-
 
 @dataclass(frozen=True, slots=True)
 class ArtifactPlan:
@@ -48,6 +45,14 @@ class ArtifactPlan:
     weights: Placement = "share"
     converted: Mapping[str, Path] = field(default_factory=dict)
 
+    def parts(self) -> list[tuple[Path, int]]:
+        """Return each folder that files come from, with the bytes that come from it."""
+        sizes = [(self.source, sum(file.size for file in self.manifest.files))]
+        for conversion in self.manifest.conversions:
+            size = sum(file.size for file in conversion.files)
+            sizes.append((self.converted[conversion.name], size))
+        return sizes
+
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
@@ -58,7 +63,7 @@ class Lineage:
 
 
 def write_artifact(
-    plan: ArtifactPlan, lineage: Lineage, folder: Path, weights: Placement, placed: Placed
+    plan: ArtifactPlan, lineage: Lineage, folder: Path, weights: Placement, placed: Progress
 ) -> "Model":
     """Write the whole model folder, snapshot files placed as `weights` says.
 

@@ -2,59 +2,67 @@
 
 import os
 import shutil
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from mooring.packaging.placing import Placement, disk_full
+from mooring.errors import MooringError, RegistryError
+from mooring.packaging.placing import Placement, Progress, disk_full, require_space
+from mooring.packaging.retrying import Retrying
+from mooring.packaging.uploading import upload_folder
+from mooring.packaging.work_folder import CACHE_FOLDER, work_folder
 
 if TYPE_CHECKING:
     from mlflow.models import Model
 
-UPLOADS_AT_ONCE = 8
+STAGING = CACHE_FOLDER / "uploads"
 
-# Below it lie the files of the snapshot and of its conversions; the manifest lies in it.
-_ARTIFACTS = "artifacts/"
-
-Progress = Callable[[int], None]
 Write = Callable[[Path, Placement, Progress], "Model"]
 """Writes the whole artifact into a folder that does not exist yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactStore:
-    """The place MLflow gave one logged model, a local folder or a remote URI.
+    """The place MLflow gave one logged model or an experiment, a local folder or a remote URI.
 
     `weights` says how snapshot files come into a local folder.
     """
 
     location: str
-    tracking_uri: str | None
-    weights: Placement
+    tracking_uri: str | None = None
+    weights: Placement = "share"
 
-    def save(self, write: Write, progress: Progress) -> "Model":
-        """Have the artifact written and bring it to its place; nothing is left if that fails."""
-        try:
-            final = self._local_folder()
-            return (
-                self._upload(write, progress)
-                if final is None
-                else self._move(write, final, progress)
-            )
-        except OSError as error:
-            raise disk_full(error, self._local_folder() or Path.cwd()) from None
-
-    def remove(self) -> None:
-        """Remove what was saved, where the store is a local folder."""
+    def require_space(self, parts: Sequence[tuple[Path, int]]) -> None:
+        """Raise `NotEnoughSpace` where the store is a folder without room; see `placing`."""
         folder = self._local_folder()
         if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):
-                folder.parent.rmdir()
+            require_space(folder, parts, self.weights)
+
+    def save(self, write: Write, size: int, retry: Retrying, progress: Progress) -> "Model":
+        """Have the artifact of `size` bytes written and bring it to its place.
+
+        In a local folder nothing is left if that fails.
+        """
+        final = self._local_folder()
+        try:
+            if final is None:
+                return self._upload(write, retry, progress)
+            return self._move(write, final, progress)
+        except OSError as error:
+            raise _cannot_store(error, final or STAGING, size) from None
+
+    def remove(self) -> None:
+        """Remove what was saved, and what an interrupted `save` has left."""
+        folder = self._local_folder()
+        if folder is None:
+            self._remove_uploads()
+            return
+        for path in (folder, _partial(folder)):
+            shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            folder.parent.rmdir()
 
     def _local_folder(self) -> Path | None:
         from mlflow.utils.file_utils import local_file_uri_to_path
@@ -66,10 +74,11 @@ class ArtifactStore:
 
     def _move(self, write: Write, final: Path, progress: Progress) -> "Model":
         """Write beside the final place and rename, so that the final path is absent or complete."""
-        partial = final.with_name(f".partial-{final.name}-{os.getpid()}")
+        partial = _partial(final)
         final.parent.mkdir(parents=True, exist_ok=True)
         try:
             model = write(partial, self.weights, progress)
+            _flush(partial)
             if final.is_dir():  # MLflow may have made the empty folder already
                 final.rmdir()
             partial.rename(final)
@@ -78,27 +87,43 @@ class ArtifactStore:
             raise
         return model
 
-    def _upload(self, write: Write, progress: Progress) -> "Model":
-        """Upload file by file, several at once, snapshot files through links to where they are."""
-        with TemporaryDirectory(prefix="mooring-") as scratch:
-            staged = Path(scratch) / "model"
+    def _upload(self, write: Write, retry: Retrying, progress: Progress) -> "Model":
+        """Upload from a folder that links to where the snapshot files are."""
+        with work_folder(STAGING) as scratch:
+            staged = scratch / "model"
             model = write(staged, "point", lambda _: None)
-            files = sorted(path for path in staged.rglob("*") if path.is_file())
-            with ThreadPoolExecutor(UPLOADS_AT_ONCE) as pool:
-                uploads = [pool.submit(self._upload_file, staged, file) for file in files]
-                try:
-                    for upload in as_completed(uploads):
-                        progress(upload.result())
-                except BaseException:
-                    pool.shutdown(cancel_futures=True)
-                    raise
+            upload_folder(staged, self.location, self.tracking_uri, retry, progress)
         return model
 
-    def _upload_file(self, staged: Path, file: Path) -> int:
-        """Upload one file; return its size if it is one of the manifest's, else 0."""
+    def _remove_uploads(self) -> None:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        repository = get_artifact_repository(self.location, tracking_uri=self.tracking_uri)
-        below = file.parent.relative_to(staged).as_posix()
-        repository.log_artifact(str(file), None if below == "." else below)
-        return file.stat().st_size if below.startswith(_ARTIFACTS) else 0
+        # Not every store can delete; what stays there belongs to no model.
+        with suppress(Exception):
+            get_artifact_repository(
+                self.location, tracking_uri=self.tracking_uri
+            ).delete_artifacts()
+
+
+def _partial(final: Path) -> Path:
+    return final.with_name(f".partial-{final.name}")
+
+
+def _flush(folder: Path) -> None:
+    """Have all files on the disk before their folder gets its name: a name survives power cuts."""
+    for path in (*folder.rglob("*"), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _cannot_store(error: OSError, folder: Path, size: int) -> MooringError | OSError:
+    full = disk_full(error, folder, size)
+    if full is not None or error.strerror is None:
+        return full or error
+    return RegistryError(
+        f"The artifact cannot be put into {folder}: {error.strerror}. "
+        "Change that or choose another store."
+    )
