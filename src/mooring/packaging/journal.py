@@ -118,12 +118,14 @@ def _can_take_back(client: "MlflowClient", entry: Entry, *, unless_done: bool = 
 
 
 def _is_done(client: "MlflowClient", entry: Entry, model: "LoggedModel") -> bool:
-    """Say whether only the note that all is done is missing; an alias may have moved on since."""
-    if model.status != "READY":
-        return False
-    versions = entry.versions(client, model.model_id)
-    registered = entry.registered_name is None or bool(versions)
-    return registered and (entry.alias is None or any(version.aliases for version in versions))
+    """Say whether only the note that all is done is missing; an alias may be another by now."""
+    if model.status != "READY" or entry.registered_name is None:
+        return bool(model.status == "READY")
+    versions = {str(version.version) for version in entry.versions(client, model.model_id)}
+    if not versions or entry.alias is None:
+        return bool(versions)
+    aliases = client.get_registered_model(entry.registered_name).aliases  # no search returns them
+    return not versions.isdisjoint(map(str, aliases.values()))
 
 
 def _take_back(client: "MlflowClient", entry: Entry, model: "LoggedModel | None") -> None:
