@@ -63,14 +63,7 @@ def on_a_disk_of(megabytes: int, folder: Path, work: str) -> list[str]:
     mount = f"mount -t tmpfs -o size={megabytes}m tmpfs disk || exit"
     script = f"{mount}\n{work}\nfind disk -type f"
     ran = subprocess.run(
-        [
-            "unshare",
-            "--map-root-user",
-            "--mount",
-            "sh",
-            "-c",
-            f"{mount}\n{work}\nfind disk -type f",
-        ],
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", script],
         cwd=folder,
         env={**os.environ, "HOME": str(folder), "MLFLOW_TRACKING_URI": own.tracking_uri},
         stdout=subprocess.PIPE,
