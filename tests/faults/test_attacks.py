@@ -102,7 +102,7 @@ REFUSED: list[tuple[int, str, Any, int, str, str | None]] = [
      "invalid_prompt", "messages[0].content[1]"),
     (20, CHATS, chat(messages=part(type="input_audio", input_audio={"data": ""})), 400,
      "invalid_prompt", "messages[0].content[1]"),
-    (21, CHATS, chat(chat_template="{{ 1 }}"), 400, "invalid_parameter", "chat_template"),
+    (21, CHATS, chat(chat_template="{{ 1 }}"), 400, "unsupported_parameter", "chat_template"),
     (21, CHATS, chat(__class__="x"), 400, "invalid_parameter", "__class__"),
     (23, TEXTS, text(prompt="a" * 900_000), 400, "context_length_exceeded", None),
     (23, CHATS, chat(messages=[]), 400, "invalid_prompt", "messages"),

@@ -61,7 +61,7 @@ def test_the_artifact_is_a_standard_mlflow_model(own: Store, source: Path) -> No
     defaults = {p.name: p.default for p in model.get_params_schema()}
     assert defaults["temperature"] == 0.5
     assert defaults["max_tokens"] == packaged.context_length
-    assert len(defaults) == 13
+    assert len(defaults) == 16
     assert model.signature.outputs.input_names() == ["candidates"]
     assert model.load_input_example(str(folder)).to_dict("list") == {
         "prompt": ["What is machine learning?"]
