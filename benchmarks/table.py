@@ -86,7 +86,8 @@ def parse_arguments() -> argparse.Namespace:
 def measure_model(name: str, options: argparse.Namespace, scratch: Path) -> Part:
     """Measure one model every way that is here, and say which ways are left out."""
     snapshot = write_model(name, options.folder)
-    optimize = ("openvino:int8",) if find_spec("openvino_genai") else ()
+    converted = find_spec("openvino_genai") and any("openvino" in way for way in options.ways or WAYS)
+    optimize = ("openvino:int8",) if converted else ()
     bundle = packaged(str(snapshot), options.folder / "packages", optimize)
     place = Place(snapshot, bundle, scratch)
     targets, left_out = [], []

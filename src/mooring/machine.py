@@ -93,6 +93,11 @@ def note_faster_in_float32(faster: bool) -> None:
             note.unlink(missing_ok=True)
 
 
+def has_matrix_units() -> bool:
+    """Say whether this CPU multiplies matrices in units made for that (Intel's AMX)."""
+    return "amx_tile" in _text(Path("/proc/cpuinfo"))
+
+
 def cpu_name() -> str:
     """Return what this CPU calls itself, or an empty text."""
     for line in _text(Path("/proc/cpuinfo")).splitlines():

@@ -183,8 +183,11 @@ class Columns(Cache):  # type: ignore[misc]
 
     def _moved(self, buffer: torch.Tensor, living: int, end: int) -> torch.Tensor:
         _, heads, _, head_dim = buffer.shape
-        new = buffer.new_zeros(self._row_capacity, heads, self._column_capacity, head_dim)
+        # Memory that is touched for the first time is dear, so columns to come are not: they are
+        # written before they are seen. Only what lies left of rows must be finite at once.
+        new = buffer.new_empty(self._row_capacity, heads, self._column_capacity, head_dim)
         rows = slice(0, self.count)
+        new[rows, :, : end - living] = 0
         new[rows, :, end - living : end] = buffer[rows, :, self._end - living : self._end]
         return new
 
