@@ -86,12 +86,13 @@ def parse_arguments() -> argparse.Namespace:
 def measure_model(name: str, options: argparse.Namespace, scratch: Path) -> Part:
     """Measure one model every way that is here, and say which ways are left out."""
     snapshot = write_model(name, options.folder)
-    converted = find_spec("openvino_genai") and any("openvino" in way for way in options.ways or WAYS)
+    ways = options.ways or list(WAYS)
+    converted = find_spec("openvino_genai") and any("openvino" in way for way in ways)
     optimize = ("openvino:int8",) if converted else ()
     bundle = packaged(str(snapshot), options.folder / "packages", optimize)
     place = Place(snapshot, bundle, scratch)
     targets, left_out = [], []
-    for way in options.ways or WAYS:
+    for way in ways:
         target = WAYS[way](place)
         if isinstance(target, str):
             left_out.append(f"{way}: {target}")
