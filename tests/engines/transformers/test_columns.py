@@ -1,7 +1,9 @@
 """Columns: every row ends at the same column and keeps its own tokens through every move."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +12,15 @@ from transformers import DynamicCache
 from mooring.engines.transformers.columns import Columns
 
 HEADS, DIM, LAYERS = 2, 3, 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def new_memory_is_no_number() -> Iterator[None]:
+    """Memory that nobody has written is not zero by chance: torch fills it with NaN."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before)
 
 
 def prefilled(tokens: list[float]) -> Any:
