@@ -10,6 +10,7 @@ import torch
 
 from mooring.engines.contract import CacheUse
 from mooring.engines.sequence import Sequence
+from mooring.engines.transformers.captured import CapturedStep, Run
 from mooring.engines.transformers.columns import Columns
 from mooring.engines.transformers.continuous import Continuous
 from mooring.engines.transformers.loader import LoadedModel
@@ -80,6 +81,11 @@ class HalfRight(Speculation):
         return Draft(guess, min(most, self._random.randint(0, len(guess))))
 
 
+def run_again(run: Run) -> Run:
+    """Stand in for a GPU, which would replay the kernels: run the step again, in the same place."""
+    return run
+
+
 class Bench:
     """A model in continuous batches, stepped by hand."""
 
@@ -91,6 +97,7 @@ class Bench:
         keeps: bool = False,
         speculation: Speculation | None = None,
         ragged: bool = False,
+        captured: CapturedStep | None = None,
         pace: Pace | None = None,
     ) -> None:
         like = try_columns(loaded)
@@ -106,6 +113,7 @@ class Bench:
             self.prefixes,
             speculation,
             ragged=try_ragged(loaded) if ragged else None,
+            captured=captured,
             pace=pace or Fixed(),
         )
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mooring.engines.contract import CacheUse
 from mooring.engines.transformers.loader import LoadedModel
+from mooring.engines.transformers.trial import try_captured
 from mooring.generation import Finished, Started
 from tests.engines.transformers.rows import (
     LONGEST,
@@ -18,6 +19,7 @@ from tests.engines.transformers.rows import (
     Bench,
     Fixed,
     HalfRight,
+    run_again,
     tokens_of,
     watch,
 )
@@ -52,6 +54,7 @@ ASKS = st.lists(
     keeps=st.booleans(),
     drafts=st.none() | st.integers(0, 1000),
     ragged=st.booleans(),
+    captured=st.booleans(),
 )  # fmt: skip
 def test_every_answer_is_the_one_alone(
     loaded_of: Callable[[str], LoadedModel],
@@ -63,6 +66,7 @@ def test_every_answer_is_the_one_alone(
     keeps: bool,
     drafts: int | None,
     ragged: bool,
+    captured: bool,
 ) -> None:
     answers = {ask.prompt_ids: alone_of(family, replace(ask, tokens=LONGEST)) for ask in asks}
     speculation = None if drafts is None else HalfRight(answers, drafts)
@@ -72,6 +76,7 @@ def test_every_answer_is_the_one_alone(
         keeps=keeps,
         speculation=speculation,
         ragged=ragged,
+        captured=try_captured(loaded_of(family), run_again) if captured else None,
         pace=Fixed(allowance),
     )
     answered = bench.run(asks)

@@ -76,6 +76,16 @@ class Columns(Cache):  # type: ignore[misc]
         return len(self._starts)
 
     @property
+    def starts(self) -> list[int]:
+        """The column of each row's first token."""
+        return list(self._starts)
+
+    @property
+    def end(self) -> int:
+        """The column of every row's next token."""
+        return self._end
+
+    @property
     def width(self) -> int:
         """The length of the longest row, in tokens."""
         return self._end - min(self._starts, default=self._end)

@@ -10,6 +10,7 @@ import torch
 from mooring.engines.contract import CacheUse
 from mooring.engines.loop import step_failed
 from mooring.engines.sequence import Sequence
+from mooring.engines.transformers.captured import CapturedStep
 from mooring.engines.transformers.columns import Columns
 from mooring.engines.transformers.forward import Forward
 from mooring.engines.transformers.loader import LoadedModel
@@ -43,7 +44,8 @@ class Continuous:
     The last ones are the rows of one batch, each at its own length, in the columns of one cache.
     What was read once is kept in `prefixes`, to be copied where it is to be read again. With
     `ragged` prompts are read in the same pass as the rows' next tokens, else in passes of their
-    own. With `speculation` a row that is alone may say several tokens in one step.
+    own. With `captured` steps that read no prompt are replayed. With `speculation` a row that is
+    alone may say several tokens in one step.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Continuous:
         speculation: Speculation | None = None,
         *,
         ragged: RaggedForward | None = None,
+        captured: CapturedStep | None = None,
         pace: Pace | None = None,
     ) -> None:
         self._loaded = loaded
@@ -64,6 +67,7 @@ class Continuous:
         self._prefixes = prefixes
         self._speculation = speculation
         self._ragged = ragged
+        self._captured = captured
         self._pace = pace or Pace()
         self._compiling: list[Row] = []
         self._waiting = Waiting()
@@ -166,12 +170,22 @@ class Continuous:
     def _decode_all(self) -> None:
         """Run all rows at once, or one by one where that fails."""
         count = len(self._rows)
-        run = partial(self._run, range(count))
-        logits = attempt(run, f"A model step failed; its {count} requests run alone.")
+        logits = attempt(self._step_all, f"A model step failed; its {count} requests run alone.")
         if isinstance(logits, EngineError):
             self._decode_one_by_one()
         else:
             self._sample(self._rows, logits)
+
+    def _step_all(self) -> torch.Tensor:
+        """Run all rows: replayed, until that fails."""
+        if self._captured is not None:
+            last = [row.ids[-1] for row in self._rows]
+            replay = partial(self._captured, last, self._columns)
+            logits = attempt(replay, "Steps are replayed no more.")
+            if not isinstance(logits, EngineError):
+                return logits
+            self._captured = None
+        return self._run(range(len(self._rows)))
 
     def _decode_one_by_one(self) -> None:
         """Only the rows that fail alone fail."""
@@ -190,7 +204,7 @@ class Continuous:
         """Run, sample, emit: the next token, and those after it that come as drafted."""
         draft = speculation.draft(row, min(row.left, self._columns.free) - 1)
         began = speculation.clock()
-        run = partial(self._run, range(1), draft.tokens)
+        run = partial(self._run, range(1), draft.tokens) if draft.tokens else self._step_all
         logits = attempt(run, "A model step failed; its request runs without a draft.")
         if isinstance(logits, EngineError):
             self._decode_one_by_one()

@@ -18,7 +18,7 @@ from mooring.engines.transformers.packed_linear import pack_linears
 from mooring.engines.transformers.padding import padding_is_right
 from mooring.engines.transformers.prefixes import PrefixStore
 from mooring.engines.transformers.speculation import Speculation
-from mooring.engines.transformers.trial import try_columns, try_ragged
+from mooring.engines.transformers.trial import try_captured, try_columns, try_ragged
 from mooring.engines.transformers.wide_linear import widen_linears
 from mooring.errors import InvalidParameter
 from mooring.settings import EngineSettings
@@ -66,6 +66,7 @@ class Runner:
                 prefixes,
                 Speculation() if settings.prompt_lookup else None,
                 ragged=try_ragged(loaded),
+                captured=try_captured(loaded) if _is_on_one_gpu(loaded.model) else None,
             )
             logger.info(
                 "Continuous batching: the cache holds at most %d tokens.", columns.most_tokens
@@ -115,6 +116,12 @@ class Runner:
             like, min(tokens, most_useful), lambda cells: prefixes.bound(tokens - cells)
         )
         return columns, prefixes
+
+
+def _is_on_one_gpu(model: Any) -> bool:
+    return {each.device.type for each in model.parameters()} == {"cuda"} and (
+        len({each.device for each in model.parameters()}) == 1
+    )
 
 
 def _rows_are_independent(config: Any, context_length: int) -> bool:

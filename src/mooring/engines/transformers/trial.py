@@ -4,12 +4,15 @@ They do for models with one key/value cache per layer that mask and place each r
 """
 
 import logging
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from mooring.engines.transformers.batch import Batch
+from mooring.engines.transformers.captured import CapturedStep, Run, record
 from mooring.engines.transformers.columns import Columns
 from mooring.engines.transformers.forward import Forward
 from mooring.engines.transformers.loader import MODEL_ERRORS, LoadedModel
@@ -20,6 +23,8 @@ from mooring.engines.transformers.ragged import RaggedForward
 logger = logging.getLogger(__name__)
 
 _SHORT, _LONG, _STEPS = 3, 8, 3
+
+Step = Callable[[Sequence[int], Columns], torch.Tensor]
 
 
 @torch.inference_mode()
@@ -52,7 +57,7 @@ def try_ragged(loaded: LoadedModel) -> RaggedForward | None:
     right. Rows in columns must be.
     """
     forward = Forward(loaded)
-    prompts = [trial_tokens(count, loaded.vocabulary_size) for count in (_LONG, _SHORT)]
+    prompts = _prompts(loaded)
     read = [_prefill(forward, prompt) for prompt in prompts]
     steps = [_several_at_once(forward, cache) for cache, _ in read]
     alone = torch.cat([torch.stack(steps, dim=1).flatten(0, 1), *(end for _, end in read)])
@@ -65,6 +70,25 @@ def try_ragged(loaded: LoadedModel) -> RaggedForward | None:
     return ragged if is_close(together, alone, loaded.precision) else None
 
 
+@torch.inference_mode()
+def try_captured(
+    loaded: LoadedModel, recorded: Callable[[Run], Run] = record
+) -> CapturedStep | None:
+    """Return the way to replay steps of rows in columns, or None if it is not right. Rows in
+    columns must be.
+    """
+    forward = Forward(loaded)
+    long, short = (_prefill(forward, prompt)[0] for prompt in _prompts(loaded))
+    plain = _beside_one_that_leaves(partial(_plain_step, forward), long, short)
+    captured = CapturedStep(loaded, recorded)
+    try:
+        replayed = _beside_one_that_leaves(captured, long, short)
+    except MODEL_ERRORS as error:
+        logger.info("Steps are not replayed: %s", error)
+        return None
+    return captured if is_close(replayed, plain, loaded.precision) else None
+
+
 def _together(
     ragged: RaggedForward, rows: list[DynamicCache], long: list[int], short: list[int]
 ) -> torch.Tensor:
@@ -72,7 +96,9 @@ def _together(
     columns = Columns(rows[0], most_tokens=4 * _LONG)
     for cache in rows:
         columns.join(cache, cache.get_seq_length())
-    begun, rest, whole = (torch.tensor([ids]) for ids in (long[:-2], long[-2:], short))
+    device = rows[0].layers[0].keys.device
+    parts = (long[:-2], long[-2:], short)
+    begun, rest, whole = (torch.tensor([ids], device=device) for ids in parts)
     first = Piece(DynamicCache(), begun, 0)
     steps = []
     for token, pieces in enumerate(
@@ -98,21 +124,34 @@ def _in_columns(loaded: LoadedModel) -> tuple[Any, torch.Tensor]:
     once more those of its later steps in one pass, as drafts and pieces of a prompt are.
     """
     forward = Forward(loaded)
-    long, _ = _prefill(forward, trial_tokens(_LONG, loaded.vocabulary_size))
-    short, logits = _prefill(forward, trial_tokens(_SHORT, loaded.vocabulary_size))
+    (long, _), (short, logits) = (_prefill(forward, prompt) for prompt in _prompts(loaded))
+    steps = _beside_one_that_leaves(partial(_plain_step, forward), long, short)
+    return long, torch.cat([logits, steps, _several_at_once(forward, short)])
+
+
+def _prompts(loaded: LoadedModel) -> list[list[int]]:
+    return [trial_tokens(count, loaded.vocabulary_size) for count in (_LONG, _SHORT)]
+
+
+def _beside_one_that_leaves(step: Step, long: Any, short: Any) -> torch.Tensor:
+    """Return the logits of the short row's steps but the first."""
     columns = Columns(long, most_tokens=4 * _LONG)
     columns.join(long, _LONG)
     columns.join(short, _SHORT)
-    steps, several = [logits[-1]], _several_at_once(forward, short)
+    logits = []
     for token in range(_STEPS - 1):
         columns.make_room()
-        mask, positions = columns.show(range(columns.count))
-        ids = torch.full_like(positions, token)
-        steps.append(forward(ids, mask, positions, columns)[-1])
+        logits.append(step([token] * columns.count, columns)[-1].clone())
         columns.advance()
         if token == 0:
             columns.leave(0)
-    return long, torch.stack([*steps, *several])
+    return torch.stack(logits)
+
+
+def _plain_step(forward: Forward, last: Sequence[int], columns: Columns) -> torch.Tensor:
+    mask, positions = columns.show(range(len(last)))
+    ids = torch.tensor(last, device=forward.device)[:, None]
+    return forward(ids, mask, positions, columns)
 
 
 def _several_at_once(forward: Forward, cache: Any) -> torch.Tensor:
