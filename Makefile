@@ -57,7 +57,7 @@ format: $(VENV)/.develop ## Mend style where that is safe
 	$(BIN)/ruff format
 
 bench: $(VENV)/.run ## Measure generation, the server and packaging, each side by side (an hour)
-	@$(BIN)/python -m benchmarks.tokens --models demo S M --quick
+	@$(BIN)/python -m benchmarks.tokens --models demo S M R --quick
 	@$(BIN)/python -m benchmarks.table
 	@$(BIN)/python -m benchmarks.server
 	@MLFLOW_LOGGING_LEVEL=ERROR $(BIN)/python benchmarks/scoring_server.py

@@ -1,10 +1,10 @@
 """Models of a real size with random weights: speed does not depend on what weights say.
 
-    python benchmarks/models.py FOLDER [S M]
+    python -m benchmarks.models FOLDER [S M R]
 
-writes S, a Llama of 443 million parameters, and M, an MPT of 435 million with ALiBi, as bfloat16
-safetensors with a byte-level BPE tokenizer of 32,000 tokens; the same bytes at every run. What is
-there already is kept.
+writes S, a Llama of 443 million parameters, M, an MPT of 435 million with ALiBi, and R, one of 421
+million with code of its own, as bfloat16 safetensors with a byte-level BPE tokenizer of 32,000
+tokens; the same bytes at every run. What is there already is kept.
 """
 
 import argparse
@@ -55,7 +55,18 @@ def make_m() -> PreTrainedModel:
     )  # fmt: skip
 
 
-MODELS: dict[str, Callable[[], PreTrainedModel]] = {"S": make_s, "M": make_m}
+def make_r() -> PreTrainedModel:
+    """Return Kelp, whose code is saved with it: learned positions, 421 million parameters."""
+    from benchmarks.own_code.configuration_kelp import KelpConfig
+    from benchmarks.own_code.modeling_kelp import KelpForCausalLM
+
+    KelpConfig.register_for_auto_class()
+    KelpForCausalLM.register_for_auto_class("AutoModelForCausalLM")
+    return KelpForCausalLM(KelpConfig(bos_token_id=1, eos_token_id=2))
+
+
+MODELS: dict[str, Callable[[], PreTrainedModel]] = {"S": make_s, "M": make_m, "R": make_r}
+OWN_CODE = frozenset({"R"})
 
 
 def write_model(name: str, folder: Path) -> Path:
@@ -133,7 +144,7 @@ def main() -> None:
     """Write the models that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("models", nargs="*", help="S, M; both if not given")
+    parser.add_argument("models", nargs="*", help="S, M, R; all if not given")
     options = parser.parse_args()
     for name in options.models or MODELS:
         sys.stdout.write(f"{write_model(name, options.folder)}\n")

@@ -8,7 +8,9 @@ from mooring.api.package import PackageOptions
 from mooring.loading.bundle import Bundle, open_bundle
 
 
-def packaged(source: str, folder: Path, optimize: tuple[str, ...] = ()) -> Bundle:
+def packaged(
+    source: str, folder: Path, optimize: tuple[str, ...] = (), *, own_code: bool = False
+) -> Bundle:
     """Package `source` into a store in `folder`; a folder shares its weights.
 
     A package that is there with the conversions asked for is taken again.
@@ -27,7 +29,7 @@ def packaged(source: str, folder: Path, optimize: tuple[str, ...] = ()) -> Bundl
         if set(optimize) <= {conversion.name for conversion in bundle.manifest.conversions}:
             return bundle
     package = mooring.package(
-        mooring.ModelSpec(source=source),
+        mooring.ModelSpec(source=source, trust_remote_code=own_code),
         name=name,
         experiment="bench",
         tracking_uri=store,

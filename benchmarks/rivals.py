@@ -80,7 +80,9 @@ def tutorial(folder: Path, dtype: str) -> tuple[Generate, dict[str, str]]:
     from transformers import AutoModelForCausalLM
     from transformers.generation.streamers import BaseStreamer
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=getattr(torch, dtype), trust_remote_code=True
+    ).eval()
 
     class Clock(BaseStreamer):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -19,7 +19,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.models import write_model
+from benchmarks.models import MODELS, OWN_CODE, write_model
 from benchmarks.packages import packaged
 from benchmarks.rivals import RivalTarget
 from benchmarks.served import ServedTarget
@@ -39,6 +39,11 @@ from mooring.settings import EngineSettings
 VOCABULARY_SIZE = 32_000
 MOORING = Path(sys.executable).with_name("mooring")
 TRANSFORMERS = Path(sys.executable).with_name("transformers")
+# Why its continuous batching is not measured with some models.
+NOT_FOR_TRANSFORMERS = {
+    "M": "gives wrong tokens for MPT",
+    "R": "fails with attention that a model brings along",
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--folder", type=Path, default=Path("bench-models"))
-    parser.add_argument("--models", nargs="+", default=["S", "M"], choices=["S", "M"])
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--ways", nargs="+", help=f"of: {', '.join(WAYS)}; all if not given")
     parser.add_argument("--scenarios", nargs="+", help="by their names; all if not given")
     parser.add_argument("--concurrency", nargs="+", type=int, default=[8, 32])
@@ -89,7 +94,9 @@ def measure_model(name: str, options: argparse.Namespace, scratch: Path) -> Part
     ways = options.ways or list(WAYS)
     converted = find_spec("openvino_genai") and any("openvino" in way for way in ways)
     optimize = ("openvino:int8",) if converted else ()
-    bundle = packaged(str(snapshot), options.folder / "packages", optimize)
+    bundle = packaged(
+        str(snapshot), options.folder / "packages", optimize, own_code=name in OWN_CODE
+    )
     place = Place(snapshot, bundle, scratch)
     targets, left_out = [], []
     for way in ways:
@@ -123,8 +130,8 @@ def rival(name: str, kind: str, place: Place) -> Target | str:
         if not conversion.paged:
             return "gives wrong tokens for this model"
         return RivalTarget(name, kind, place.bundle.converted(conversion))
-    if kind == "manager" and place.snapshot.name == "M":
-        return "gives wrong tokens for MPT"
+    if kind == "manager" and place.snapshot.name in NOT_FOR_TRANSFORMERS:
+        return NOT_FOR_TRANSFORMERS[place.snapshot.name]
     return RivalTarget(name, kind, place.snapshot)
 
 
@@ -133,8 +140,8 @@ def transformers_server(place: Place) -> Target | str:
     missing = [package for package in ("fastapi", "uvicorn") if find_spec(package) is None]
     if missing:
         return f"not installed: {', '.join(missing)}"
-    if place.snapshot.name == "M":
-        return "gives wrong tokens for MPT"
+    if place.snapshot.name in NOT_FOR_TRANSFORMERS:
+        return NOT_FOR_TRANSFORMERS[place.snapshot.name]
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(place.snapshot)

@@ -1,6 +1,6 @@
 """Compare our greedy tokens with those of `generate`, one request alone, in float32.
 
-    python -m benchmarks.tokens --models demo S M
+    python -m benchmarks.tokens --models demo S M R
 
 A fast way to wrong tokens is worth nothing: this ends with 1 where a single token differs. In
 float32, as in bfloat16 a near tie may fall either way with the number of rows.
@@ -12,7 +12,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from benchmarks.models import write_model
+from benchmarks.models import MODELS, OWN_CODE, write_model
 from benchmarks.packages import packaged
 from benchmarks.rivals import RivalTarget
 
@@ -30,7 +30,7 @@ def main() -> None:
     """Compare the models that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--folder", type=Path, default=Path("bench-models"))
-    parser.add_argument("--models", nargs="+", default=["demo"], choices=["demo", "S", "M"])
+    parser.add_argument("--models", nargs="+", default=["demo"], choices=["demo", *MODELS])
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--quick", action="store_true", help="an eighth of every length")
     options = parser.parse_args()
@@ -52,7 +52,8 @@ def compare(name: str, options: argparse.Namespace) -> tuple[int, int]:
         for prompt, item in zip(prompts(scenario, 1, 256), scenario.work, strict=True)
     ]
     with tempfile.TemporaryDirectory(dir=snapshot.parent if name != "demo" else None) as scratch:
-        bundle = packaged("demo" if name == "demo" else str(snapshot), Path(scratch))
+        source = "demo" if name == "demo" else str(snapshot)
+        bundle = packaged(source, Path(scratch), own_code=name in OWN_CODE)
         alone = RivalTarget("generate", "tutorial", snapshot, dtype="float32")
         ours = EngineTarget("ours", partial(engine, bundle))
         answers = []
