@@ -17,23 +17,25 @@ from tests.models import tiny_llama
 # What the converter imports, reduced to what the tests say.
 STAND_IN = """
 from pathlib import Path
-class OVModelForCausalLM:
-    @classmethod
-    def from_pretrained(cls, source, **options):
-        print("Exporting", source)
-        {body}
-        return cls()
-    def save_pretrained(self, target):
-        for name in ("openvino_model.xml", "openvino_model.bin", "config.json", "tokenizer.json"):
-            Path(target).mkdir(exist_ok=True)
-            (Path(target) / name).write_text(name)
+def main_export(source, output, **options):
+    print("Exporting", source)
+    {body}
+    output.mkdir(exist_ok=True)
+    for name in ("openvino_model.xml", "openvino_model.bin", "config.json", "tokenizer.json"):
+        (output / name).write_text(name)
 """
 
 
 def packages(folder: Path, body: str = "assert options['trust_remote_code'] is False") -> Path:
-    module = folder / "optimum/intel/openvino.py"
-    module.parent.mkdir(parents=True)
-    module.write_text(STAND_IN.format(body=body))
+    modules = {
+        "intel/__init__.py": "from dataclasses import make_dataclass\n"
+        "OVConfig = make_dataclass('OVConfig', ['dtype'])\n",
+        "exporters/openvino.py": STAND_IN.format(body=body),
+    }
+    for name, text in modules.items():
+        module = folder / "optimum" / name
+        module.parent.mkdir(parents=True)
+        module.write_text(text)
     for name in ("optimum-intel", "openvino"):
         info = folder / f"{name.replace('-', '_')}-9.9.dist-info"
         info.mkdir()
@@ -106,9 +108,11 @@ def test_ends_with_the_process_that_started_it(tmp_path: Path, by: signal.Signal
 
 
 @pytest.mark.slow
-def test_the_real_one(tmp_path: Path) -> None:
+def test_the_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mooring.packaging.converter_packages import converter_packages
 
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     converter = Converter(converter_packages(lambda: None))
     source = tiny_llama(tmp_path / "llama")
     converter.export(source, tmp_path / "fp16", trust_remote_code=False)
@@ -118,3 +122,4 @@ def test_the_real_one(tmp_path: Path) -> None:
         sizes = [(tmp_path / f / "openvino_model.bin").stat().st_size for f in ("fp16", weights)]
         assert sizes[1] < sizes[0]
         assert not list((tmp_path / weights).glob("tokenizer*"))
+    assert list(temporary.iterdir()) == []

@@ -48,12 +48,18 @@ def main() -> None:
 
 def export(source: str, target: Path, *, trusted: bool) -> None:
     """Write the model in `source` as OpenVINO's graph, weights in 16 bits and nothing rounded."""
-    from optimum.intel.openvino import OVModelForCausalLM
+    from optimum.exporters.openvino import main_export
+    from optimum.intel import OVConfig
 
-    model = OVModelForCausalLM.from_pretrained(
-        source, export=True, compile=False, load_in_8bit=False, trust_remote_code=trusted
+    # Its classes for whole models would write everything twice, and first into a folder of theirs.
+    main_export(
+        source,
+        output=target,
+        task="text-generation-with-past",
+        library_name="transformers",
+        ov_config=OVConfig(dtype="auto"),
+        trust_remote_code=trusted,
     )
-    model.save_pretrained(str(target))
     for path in target.iterdir():  # serving takes the tokenizer from the snapshot
         if path.name not in (*_KEPT, MODEL, "openvino_model.bin"):
             path.unlink()
