@@ -272,6 +272,20 @@ def test_a_stop_string_stays_where_it_is_asked_for(echo: Running) -> None:
     assert echo.post("/v1/completions", body).json()["choices"][0]["text"] == "one t"
 
 
+def test_no_stop_and_no_end_come_before_the_least_tokens(echo: Running) -> None:
+    body = {"model": "demo", "prompt": "abcabc", "max_tokens": 20}
+    for least, stop, text in (
+        ({"stop": "b"}, 0, "a"),
+        ({"stop": "b"}, 2, "abca"),
+        ({"stop": "b"}, 5, "abcabc"),
+        ({"stop_token_ids": [98]}, 1, "a"),
+        ({"stop_token_ids": [98]}, 2, "abca"),
+        ({}, 8, "abcabcab"),
+    ):
+        answer = echo.post("/v1/completions", body | least | {"min_tokens": stop}).json()
+        assert answer["choices"][0]["text"] == text, (least, stop)
+
+
 def test_special_tokens_are_shown_where_they_are_asked_for(echo: Running) -> None:
     body = {"model": "demo", "prompt": [97, 256, 98]}
     for skip, text in ((True, "ab"), (False, "a<s>b")):

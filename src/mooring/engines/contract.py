@@ -67,7 +67,12 @@ class Capabilities:
 
     def _check_token_ids(self, sampling: SamplingParams) -> None:
         biased = [token_id for token_id, _ in sampling.logit_bias]
-        for name, ids in (("logit_bias", biased), ("stop_token_ids", sampling.stop_token_ids)):
+        given = {
+            "logit_bias": biased,
+            "stop_token_ids": sampling.stop_token_ids,
+            "allowed_token_ids": sampling.allowed_token_ids,
+        }
+        for name, ids in given.items():
             for token_id in ids:
                 if not 0 <= token_id < self.vocabulary_size:
                     raise InvalidParameter(

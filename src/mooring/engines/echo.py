@@ -93,11 +93,15 @@ class EchoEngine(EngineLoop):
             return
         if position == self._settings.fail_after(request):
             sequence.end(Failed(RequestFailed(f"Told to fail after {position} tokens.")))
-        elif position < len(request.prompt_ids) or request.sampling.ignore_eos:
+        elif position < len(request.prompt_ids) or self._goes_on(sequence):
             token_id = request.prompt_ids[position % len(request.prompt_ids)]
             sequence.push(token_id, (), self._likelihood(token_id, request.logprobs.answer))
         else:
             sequence.push(_END, (_END,))
+
+    def _goes_on(self, sequence: Sequence) -> bool:
+        sampling = sequence.request.sampling
+        return sampling.ignore_eos or sequence.generated < sampling.min_tokens
 
     def _tell_prompt(self, sequence: Sequence) -> None:
         request = sequence.request

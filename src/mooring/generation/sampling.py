@@ -13,14 +13,17 @@ FieldKind = Literal["int", "float", "bool", "strings", "token_ids", "token_bias"
 MAX_INT = 2**31 - 1
 MAX_STOP_STRINGS, MAX_STOP_CHARACTERS = 4, 64
 MAX_BIASED_TOKENS = 300
-MAX_STOP_TOKENS = 64
+MAX_STOP_TOKENS, MAX_ALLOWED_TOKENS = 64, 1024
 MAX_COMPLETIONS = 8
 GREEDY_BELOW = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingField:
-    """Name, type, bounds (both inclusive unless `low_open`) and meaning of one parameter."""
+    """Name, type, bounds (both inclusive unless `low_open`) and meaning of one parameter.
+
+    Of a list of token ids, `high` is how many it takes at most.
+    """
 
     name: str
     kind: FieldKind
@@ -36,6 +39,7 @@ SAMPLING_FIELDS: tuple[SamplingField, ...] = (
         "max_tokens", "int", "Most tokens to generate; capped by the context.", 1, MAX_INT,
         optional=True,
     ),
+    SamplingField("min_tokens", "int", "No end and no stop before so many tokens.", 0, MAX_INT),
     SamplingField("temperature", "float", "Randomness; 0 is greedy.", 0, 2),
     SamplingField("top_p", "float", "Keep the smallest set with this probability.", 0, 1, True),
     SamplingField("top_k", "int", "Keep the k most likely tokens; 0 or -1 keeps all.", -1, MAX_INT),
@@ -51,7 +55,14 @@ SAMPLING_FIELDS: tuple[SamplingField, ...] = (
         optional=True,
     ),
     SamplingField("stop", "strings", "End before the first of these strings (at most 4)."),
-    SamplingField("stop_token_ids", "token_ids", "End before the first of these token ids."),
+    SamplingField(
+        "stop_token_ids", "token_ids", "End before the first of these token ids.",
+        high=MAX_STOP_TOKENS,
+    ),
+    SamplingField(
+        "allowed_token_ids", "token_ids", "Choose among these token ids only; empty: among all.",
+        high=MAX_ALLOWED_TOKENS,
+    ),
     SamplingField(
         "include_stop_str_in_output", "bool", "Keep the stop string or token in the answer."
     ),
@@ -69,6 +80,7 @@ class SamplingParams:
     """How tokens are chosen for one request; made by `update`, which checks every bound."""
 
     max_tokens: int | None = None
+    min_tokens: int = 0
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
@@ -79,6 +91,7 @@ class SamplingParams:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
+    allowed_token_ids: tuple[int, ...] = ()
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
     logit_bias: tuple[tuple[int, float], ...] = ()
@@ -106,6 +119,7 @@ class SamplingParams:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["stop"] = list(self.stop)
         values["stop_token_ids"] = list(self.stop_token_ids)
+        values["allowed_token_ids"] = list(self.allowed_token_ids)
         values["logit_bias"] = {str(token): bias for token, bias in self.logit_bias}
         return values
 
@@ -175,9 +189,9 @@ def _token_ids(field: SamplingField, value: Any) -> tuple[int, ...]:
     ids = [] if value is None else value
     if not isinstance(ids, list | tuple):
         raise _wrong_type(field, "a list of token ids", value)
-    if len(ids) > MAX_STOP_TOKENS:
+    if len(ids) > field.high:
         raise InvalidParameter(
-            f"`{field.name}` takes at most {MAX_STOP_TOKENS} token ids. Given: {len(ids)}.",
+            f"`{field.name}` takes at most {field.high} token ids. Given: {len(ids)}.",
             param=field.name,
         )
     for token in ids:

@@ -15,16 +15,22 @@ class IncrementalText:
 
     A piece never ends inside a character, and text that may be the start of a stop string is held
     back until it is known not to be. Of several stop strings, the one that is complete first ends
-    the text, and stays in it with `keep_stop`. `decoded` counts the characters that are known so
-    far, those held back too.
+    the text, and stays in it with `keep_stop`; none is looked for in the text of the first
+    `least_tokens`. `decoded` counts the characters that are known so far, those held back too.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, keep_stop: bool = False
+        self,
+        tokenizer: Tokenizer,
+        stop: Sequence[str] = (),
+        *,
+        keep_stop: bool = False,
+        least_tokens: int = 0,
     ) -> None:
         self._tokenizer = tokenizer
         self._stop = tuple(stop)
         self._keep_stop = keep_stop
+        self._least_tokens = least_tokens
         self._ids: list[int] = []
         self._context_start = 0
         self._pending_start = 0
@@ -74,7 +80,7 @@ class IncrementalText:
 
     def _release(self, text: str, *, final: bool) -> str:
         self.decoded += len(text)
-        if not self._stop:
+        if not self._stop or len(self._ids) <= self._least_tokens:
             return text
         self._held += text
         ends = [(at + len(stop), at) for stop in self._stop if (at := self._held.find(stop)) >= 0]

@@ -82,7 +82,10 @@ class _Sequence:
         if not sampling.skip_special_tokens:
             tokenizer = with_special(tokenizer)
         self.text = IncrementalText(
-            tokenizer, sampling.stop, keep_stop=sampling.include_stop_str_in_output
+            tokenizer,
+            sampling.stop,
+            keep_stop=sampling.include_stop_str_in_output,
+            least_tokens=sampling.min_tokens,
         )
         self.tokens_of_text = Alignment(tokenizer, len(self.echo.text) if self.echo else 0)
         self.begun = False
@@ -288,7 +291,8 @@ class TextStream:
     def _take_token(self, sequence: _Sequence, event: Token) -> tuple[str, EndReason | None]:
         """Return the text that a token releases, and "stop" where it ends the answer."""
         sampling = sequence.request.sampling
-        stops = event.id in sampling.stop_token_ids
+        early = sequence.tokens < sampling.min_tokens
+        stops = event.id in sampling.stop_token_ids and not early
         text = ""
         if not stops or sampling.include_stop_str_in_output:
             sequence.tokens += 1

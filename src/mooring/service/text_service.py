@@ -359,7 +359,14 @@ class TextService:
                 f"Given: {prompt_tokens}. Shorten it."
             )
         asked = room if sampling.max_tokens is None else sampling.max_tokens
-        return replace(sampling, max_tokens=min(room, asked))
+        most = min(room, asked)
+        if sampling.min_tokens > most:
+            raise InvalidParameter(
+                f"`min_tokens` must be <= {most}, what `max_tokens` and the context leave for the "
+                f"answer. Given: {sampling.min_tokens}. Lower it.",
+                param="min_tokens",
+            )
+        return replace(sampling, max_tokens=most)
 
 
 def _with_seed(sampling: SamplingParams, index: int) -> SamplingParams:

@@ -232,3 +232,21 @@ def test_names_a_model_that_cannot_be_loaded(converted_of: ConvertedOf, tmp_path
     broken = type(model)(tmp_path, True, 259, 256, 128, (2,))
     with pytest.raises(CorruptArtifact, match="OpenVINO cannot load the converted model"):
         OpenVINOEngine(broken, EngineSettings("openvino")).start()
+
+
+@pytest.mark.parametrize(("family", "paged"), [("llama", True), ("mpt", False)])
+@pytest.mark.parametrize("ignore_eos", [False, True])
+def test_no_stop_comes_before_the_least_tokens(
+    started: Any, transformers_engine: Any, family: str, paged: bool, ignore_eos: bool
+) -> None:
+    engine, other = started(family, paged=paged), transformers_engine(family)
+    for prompt in PROMPTS[:3]:
+        first = ask(other, prompt, max_tokens=1, ignore_eos=True).wait().tokens
+        values: Any = {
+            "max_tokens": 8, "min_tokens": 5, "stop_token_ids": first, "ignore_eos": ignore_eos
+        }  # fmt: skip
+        expected = ask(other, prompt, **values).wait().tokens
+        answer = ask(engine, prompt, **values).wait()
+        stop = expected.index(first[0]) + 1 if first[0] in expected else len(expected)
+        assert answer.tokens == expected[:stop]
+        assert stop > 5

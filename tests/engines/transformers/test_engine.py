@@ -377,3 +377,13 @@ def test_says_once_how_requests_will_run(
     caplog.clear()
     transformers_engine("mamba")
     assert "No continuous batching with this model: requests run in groups." in caplog.messages
+
+
+def test_an_answer_ends_no_sooner_than_it_may(transformers_engine: EngineOf) -> None:
+    for family in ("llama", "mamba"):  # rows in columns, and groups
+        engine = transformers_engine(family)
+        bias: Any = {"logit_bias": {str(END): 100}, "max_tokens": 9}
+        answer = ask(engine, [5, 6, 7], min_tokens=4, **bias)
+        assert answer.end == Finished("stop")
+        assert len(answer.tokens) == 4
+        assert ask(engine, [5, 6, 7], **bias).wait().tokens == []

@@ -249,6 +249,27 @@ def test_works_on_half_precision_logits() -> None:
     assert choose_tokens(logits, mixed) == [0, 2]
 
 
+def test_only_allowed_tokens_are_chosen() -> None:
+    logits = torch.tensor([9.0, 1.0, 8.0, 2.0])
+    assert choose_tokens(logits[None], [sampler(4, allowed_token_ids=[3, 1, 1])]) == [3]
+    assert possible_tokens(torch.zeros(6), allowed_token_ids=[5, 2]) == {2, 5}
+    assert choose_tokens(logits[None], [sampler(4, allowed_token_ids=[1], top_k=2)]) == [1]
+
+
+@pytest.mark.parametrize("ignore_eos", [False, True])
+def test_no_end_and_no_stop_before_the_least_tokens(ignore_eos: bool) -> None:
+    logits = torch.tensor([[0.0, 4.0, 3.0, 2.0]])
+    values = {"min_tokens": 2, "stop_token_ids": [2], "ignore_eos": ignore_eos}
+    params = SamplingParams(temperature=0.0).update(values)
+    early = 1 if ignore_eos else 3
+    row = RowSampler((0,), params, 4, CPU, end_token_ids=[1])
+    assert [choose_tokens(logits, [row])[0] for _ in range(3)] == [early, early, 1]
+    assert row.plain
+    again = RowSampler((0,), params, 4, CPU, end_token_ids=[1])
+    again.resume([early])
+    assert [choose_tokens(logits, [again])[0] for _ in range(2)] == [early, 1]
+
+
 def test_what_is_not_the_engines_concern_is_ignored() -> None:
     logits = random_logits(rows=2, vocabulary_size=30)
     samplers = [sampler(30, n=4, stop=["x"], max_tokens=3), sampler(30)]

@@ -144,7 +144,7 @@ def test_every_parameter_is_sent_under_the_servers_own_name(start: Start, tmp_pa
     ask(
         engine, PROMPT, max_tokens=5, temperature=0.7, top_p=0.9, top_k=4, min_p=0.1,
         repetition_penalty=1.1, presence_penalty=0.2, frequency_penalty=0.3, seed=-5,
-        logit_bias={7: 1.5},
+        logit_bias={7: 1.5}, min_tokens=2, stop_token_ids=[9], allowed_token_ids=[5, 6, 7],
     ).wait()  # fmt: skip
     path, key, body = json.loads(record.read_text())
     assert (path, key) == ("/v1/completions", None)
@@ -154,7 +154,8 @@ def test_every_parameter_is_sent_under_the_servers_own_name(start: Start, tmp_pa
         "frequency_penalty": 0.3, "seed": -5, "logit_bias": {"7": 1.5}, "ignore_eos": False,
         "return_token_ids": True, "add_special_tokens": False, "stream": True,
         "stream_options": {"include_usage": True}, "logprobs": None,
-        "return_tokens_as_token_ids": None,
+        "return_tokens_as_token_ids": None, "min_tokens": 2, "stop_token_ids": [9],
+        "allowed_token_ids": [5, 6, 7],
     }  # fmt: skip
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from mooring.engines.sequence import Sequence
 from mooring.errors import RequestFailed
-from mooring.generation import LEAST_LOGPROB, Failed, Likelihood, SamplingParams
+from mooring.generation import LEAST_LOGPROB, Failed, Finished, Likelihood, SamplingParams
 
 if TYPE_CHECKING:
     from openvino_genai import GenerationConfig
 
-UNSUPPORTED = ("logit_bias",)
+UNSUPPORTED = ("logit_bias", "allowed_token_ids")
 
 _SEEDS = 2**64
 # The library takes less than one; only the most likely token is left at both.
@@ -35,7 +35,9 @@ class Answer:
         again = bool(request.generated_ids) and not _goes_on(request.sampling)
         self._sent_before = deque(request.generated_ids if again else ())
         self.input_ids = request.prompt_ids if again else request.input_ids
-        self.most_tokens = sequence.max_tokens - (0 if again else len(request.generated_ids))
+        known = 0 if again else len(request.generated_ids)
+        self.most_tokens = sequence.max_tokens - known
+        self.least_tokens = max(0, request.sampling.min_tokens - known)
 
     def configure(self) -> "GenerationConfig":
         """Return the library's configuration of this answer."""
@@ -59,6 +61,8 @@ class Answer:
                 return
             if not self._sent_before:
                 self.sequence.push(token_id, self._end_token_ids, likelihood)
+                if self.least_tokens and token_id in self.sequence.request.sampling.stop_token_ids:
+                    self.sequence.end(Finished("stop"))
             elif token_id != self._sent_before.popleft():
                 self.sequence.end(Failed(RequestFailed(
                     "The answer that was begun could not be repeated with the same tokens. "
@@ -76,8 +80,11 @@ class Answer:
         }
         if self.sequence.request.logprobs.answer is not None:
             values["logprobs"] = 1
+        if self.least_tokens:
+            values["min_new_tokens"] = self.least_tokens
+            values["stop_token_ids"] = set(sampling.stop_token_ids)
         if not sampling.ignore_eos:
-            values["stop_token_ids"] = set(self._end_token_ids)
+            values["stop_token_ids"] = {*self._end_token_ids, *values.get("stop_token_ids", ())}
         if sampling.greedy:
             return values
         if sampling.top_k:

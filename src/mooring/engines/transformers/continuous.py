@@ -99,7 +99,7 @@ class Continuous:
     def _queue(self, joining: list[Sequence]) -> None:
         for sequence in joining:
             self._arrived += 1
-            self._compiling.append(Row(self._loaded, sequence, self._arrived))
+            self._compiling.append(Row(self._loaded, sequence, self._end_token_ids, self._arrived))
         idle = not (self._rows or self._waiting or self._prefills)
         if idle and self._compiling:
             self._compiling[0].wait(_PAUSE_SECONDS)

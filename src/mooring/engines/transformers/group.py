@@ -11,18 +11,21 @@ from mooring.engines.transformers.sampling import choose_tokens
 class Group:
     """A batch and its rows; a sequence that owes its prompt's log-probabilities must be alone."""
 
-    def __init__(self, loaded: LoadedModel, sequences: list[Sequence]) -> None:
+    def __init__(
+        self, loaded: LoadedModel, sequences: list[Sequence], end_token_ids: frozenset[int]
+    ) -> None:
         prompts = [sequence.request.input_ids for sequence in sequences]
         owes = any(sequence.owes_prompt for sequence in sequences)
         self._batch = Batch(loaded.model, prompts, loaded.vocabulary_size, keep_all=owes)
-        self._rows = [Row(loaded, sequence) for sequence in sequences]
+        self._rows = [Row(loaded, sequence, end_token_ids) for sequence in sequences]
+        self._end_token_ids = end_token_ids
 
     @property
     def running(self) -> list[Sequence]:
         """The sequences that have not ended."""
         return [row.sequence for row in self._rows if not row.sequence.ended]
 
-    def step(self, end_token_ids: frozenset[int]) -> None:
+    def step(self) -> None:
         """Give each sequence that has not ended its next token: run, sample, emit."""
         places = self._leave()
         rows = [self._rows[place] for place in places]
@@ -37,7 +40,7 @@ class Group:
         wanted = [row.sequence.request.logprobs.answer for row in rows]
         likelihoods = describe_chosen(logits[places], chosen, wanted)
         for row, token_id, likelihood in zip(rows, chosen, likelihoods, strict=True):
-            row.take(token_id, end_token_ids, likelihood)
+            row.take(token_id, self._end_token_ids, likelihood)
 
     def _tell_prompt(self, sequence: Sequence) -> None:
         request = sequence.request

@@ -33,7 +33,10 @@ class Grouped:
         """Make `joining` new groups, then step every group once; a failure stays in its group."""
         for sequence in joining:
             sequence.start()
-        self._groups += [Group(self._loaded, sequences) for sequences in self._arrange(joining)]
+        self._groups += [
+            Group(self._loaded, sequences, self._end_token_ids)
+            for sequences in self._arrange(joining)
+        ]
         for group in self._groups:
             if group.running:
                 self._step(group)
@@ -52,7 +55,7 @@ class Grouped:
 
     def _step(self, group: Group) -> None:
         try:
-            group.step(self._end_token_ids)
+            group.step()
         except Exception as error:  # a model's own code may raise anything
             logger.exception("A model step failed; its %d requests fail.", len(group.running))
             for sequence in group.running:

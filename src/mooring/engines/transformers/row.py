@@ -1,5 +1,7 @@
 """A sequence on its way through the model: the tokens it has, and how it chooses the next."""
 
+from collections.abc import Collection
+
 from mooring.engines.sequence import Sequence
 from mooring.engines.transformers.loader import LoadedModel
 from mooring.engines.transformers.lookup import Lookup
@@ -15,7 +17,13 @@ class Row:
     guesses that were right of late.
     """
 
-    def __init__(self, loaded: LoadedModel, sequence: Sequence, number: int = 0) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        sequence: Sequence,
+        end_token_ids: Collection[int],
+        number: int = 0,
+    ) -> None:
         request = sequence.request
         self.sequence = sequence
         self.number = number
@@ -29,6 +37,7 @@ class Row:
             loaded.vocabulary_size,
             loaded.model.device,
             loaded.grammars.constrain(request) if loaded.grammars else None,
+            end_token_ids,
         )
         self.sampler.resume(request.generated_ids)
 

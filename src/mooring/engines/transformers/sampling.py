@@ -1,10 +1,10 @@
 """Chooses the next token of every row of logits, each by its own request's parameters.
 
-Order: bias, penalties, grammar, temperature, min_p, top_k, top_p, draw. Greedy rows stop after the
-grammar.
+Order: bias, penalties, allowed tokens, no end before the least tokens, grammar, temperature, min_p,
+top_k, top_p, draw. Greedy rows stop after the grammar.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
@@ -18,7 +18,7 @@ class RowSampler:
     """Chooses the tokens of one sequence; remembers what it needs of prompt and answer.
 
     `device` is where the logits are. With a seed, a token depends on this row alone. Tokens keep
-    to `constraint`.
+    to `constraint`, and none of `end_token_ids` comes before the least number of tokens.
     """
 
     def __init__(
@@ -28,11 +28,16 @@ class RowSampler:
         vocabulary_size: int,
         device: torch.device,
         constraint: Constraint | None = None,
+        end_token_ids: Collection[int] = (),
     ) -> None:
         self.constraint = constraint
         self._params = params
         self._greedy = params.greedy or params.top_k == 1
         self._bias = _bias_tensors(params.logit_bias, device)
+        self._allowed = _ids_tensor(params.allowed_token_ids, device)
+        ends = set(params.stop_token_ids).union(() if params.ignore_eos else end_token_ids)
+        self._too_early = _ids_tensor(ends, device) if params.min_tokens else None
+        self._missing = params.min_tokens if ends else 0
         self._seen: torch.Tensor | None = None
         self._counts: torch.Tensor | None = None
         self._generator: torch.Generator | None = None
@@ -52,8 +57,8 @@ class RowSampler:
     @property
     def changes(self) -> bool:
         """Whether `score` returns anything but the logits."""
-        own = (self._bias, self._seen, self._counts, self.constraint)
-        return any(part is not None for part in own)
+        own = (self._bias, self._seen, self._counts, self._allowed, self.constraint)
+        return self._missing > 0 or any(part is not None for part in own)
 
     def score(self, logits: torch.Tensor) -> torch.Tensor:
         """Return one row of float32 logits `[vocabulary]` with all that changes them applied."""
@@ -66,6 +71,11 @@ class RowSampler:
         if self._counts is not None:
             logits = logits - self._params.frequency_penalty * self._counts
             logits = logits - self._params.presence_penalty * (self._counts > 0)
+        if self._allowed is not None:
+            nothing = torch.full_like(logits, -torch.inf)
+            logits = nothing.index_copy(0, self._allowed, logits[self._allowed])
+        if self._missing > 0 and self._too_early is not None:
+            logits = logits.index_fill(0, self._too_early, -torch.inf)
         return logits if self.constraint is None else self.constraint.apply(logits)
 
     def pick(self, scores: torch.Tensor, most_likely: int) -> int:
@@ -87,6 +97,7 @@ class RowSampler:
             self.constraint.take(token_id)
 
     def _count(self, token_id: int) -> None:
+        self._missing -= 1
         if self._seen is not None:
             self._seen[token_id] = True
         if self._counts is not None:
@@ -186,6 +197,10 @@ def _bias_tensors(
         return None
     ids, values = zip(*bias, strict=True)
     return torch.tensor(ids, device=device), torch.tensor(values, device=device)
+
+
+def _ids_tensor(ids: Collection[int], device: torch.device) -> torch.Tensor | None:
+    return torch.tensor(sorted(set(ids)), device=device) if ids else None
 
 
 def _uniform(generator: torch.Generator) -> float:

@@ -57,6 +57,7 @@ class Answer:
             logprobs=self._request.logprobs.answer,
             grammar=self._request.grammar,
             at_once=self._at_once,
+            min_tokens=max(0, self._request.sampling.min_tokens - done),
         )
 
     def take(self, message: Mapping[str, Any]) -> Iterator[Token | Text]:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from mooring.generation import FinishReason, Grammar, GrammarKind, Likelihood, SamplingParams
 
-NEEDS_TOKENS = ("stop_token_ids", "skip_special_tokens")
+NEEDS_TOKENS = ("min_tokens", "stop_token_ids", "allowed_token_ids", "skip_special_tokens")
 """What cannot be honoured where answers come as text."""
 
 
@@ -34,6 +34,7 @@ class Question:
     logprobs: int | None = None
     grammar: Grammar | None = None
     at_once: bool = False
+    min_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,8 @@ class GenerationBody(StrictBody):
     logit_bias: Any = None
     ignore_eos: Any = None
     stop_token_ids: Any = None
+    min_tokens: Any = None
+    allowed_token_ids: Any = None
     include_stop_str_in_output: Any = None
     skip_special_tokens: Any = None
     n: Any = None
@@ -60,11 +62,9 @@ class GenerationBody(StrictBody):
     structured_outputs: Any = None
 
     add_special_tokens: Any = None
-    allowed_token_ids: Any = None
     bad_words: Any = None
     length_penalty: Any = None
     logits_processors: Any = None
-    min_tokens: Any = None
     priority: Any = None
     prompt_logprobs: Any = None
     return_token_ids: Any = None
@@ -103,11 +103,9 @@ class GenerationBody(StrictBody):
 
 # Fields of vLLM that ask for what is not offered, unless they have one of these values.
 VLLM_OFF: dict[str, tuple[Any, ...]] = {
-    "allowed_token_ids": (),
     "bad_words": ([],),
     "length_penalty": (1.0,),
     "logits_processors": ([],),
-    "min_tokens": (0,),
     "priority": (0,),
     "prompt_logprobs": (),
     "return_token_ids": (False,),
