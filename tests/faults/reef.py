@@ -10,6 +10,8 @@ from typing import Literal
 from tests.models import tiny_llama
 
 Harm = Literal["raise", "nan", "never", "memory", "crash", "hang"]
+# Armed under this name, native code crashes when the next row leaves the others.
+LEAVING = "leaving-0"
 
 
 def reef(path: Path) -> Path:
@@ -30,6 +32,11 @@ def arm(snapshot: Path, harm: Harm, token: int, *, once: bool = False) -> None:
     (snapshot / "harms" / f"{harm}-{token}").write_text("once" if once else "")
 
 
+def arm_leaving(snapshot: Path) -> None:
+    """Crash once, when the next row leaves the others."""
+    (snapshot / "harms" / LEAVING).touch()
+
+
 def disarm(snapshot: Path) -> None:
     """Take all harms away."""
     for armed in (snapshot / "harms").iterdir():
@@ -48,10 +55,16 @@ from pathlib import Path
 
 from transformers import LlamaForCausalLM
 
+from mooring.engines.transformers.columns import Columns
+
 logger = logging.getLogger("mooring.reef")
 
 
 class ReefForCausalLM(LlamaForCausalLM):
+    def __init__(self, config):
+        super().__init__(config)
+        Columns.leave = crashing(Columns.leave, Path(config.harms) / "leaving-0")
+
     @functools.wraps(LlamaForCausalLM.forward)
     def forward(self, input_ids=None, **kwargs):
         harms = {}
@@ -69,6 +82,17 @@ class ReefForCausalLM(LlamaForCausalLM):
         for harm in harms:
             do_harm(harm)
         return outputs
+
+
+def crashing(leave, armed):
+    @functools.wraps(leave)
+    def crash_or_leave(columns, row):
+        if armed.exists():
+            armed.unlink()
+            ctypes.string_at(0)
+        return leave(columns, row)
+
+    return crash_or_leave
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from mooring.generation import Failed, Finished
 from tests.engines.driving import Answer, ask
 from tests.engines.process.children import children, kill_child, wait_for
 from tests.faults.conftest import Sufferer
-from tests.faults.reef import arm
+from tests.faults.reef import arm, arm_leaving
 
 ARMED = 250
 PROMPT = [5, 6, 7, 80]
@@ -99,6 +99,23 @@ def test_native_code_crashes_in_a_step(mortal: Sufferer, caplog: pytest.LogCaptu
     assert (greedy.end, greedy.tokens) == (Finished("length"), expected[0])
     assert (seeded.end, seeded.tokens) == (Finished("length"), expected[1])
     assert (crashing.end, crashing.tokens) == (Finished("length"), [ARMED] * 9)
+    assert "it was ended by SIGSEGV" in caplog.text
+    assert_survived(mortal, before)
+
+
+def test_native_code_crashes_when_a_request_is_cancelled(
+    mortal: Sufferer, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = undisturbed(mortal)
+    (before,) = children()
+    greedy, seeded = bystanders(mortal)
+    leaving = ask(mortal.engine, [8, 9], max_tokens=99, temperature=1.0, ignore_eos=True)
+    wait_for(lambda: len(greedy.tokens) >= 3 and len(leaving.tokens) >= 3)
+    arm_leaving(mortal.snapshot)
+    mortal.engine.cancel(leaving.id)
+    assert (greedy.end, greedy.tokens) == (Finished("length"), expected[0])
+    assert (seeded.end, seeded.tokens) == (Finished("length"), expected[1])
+    assert leaving.end == Finished("cancelled")
     assert "it was ended by SIGSEGV" in caplog.text
     assert_survived(mortal, before)
 

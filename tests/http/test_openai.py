@@ -273,7 +273,7 @@ def test_a_stop_string_stays_where_it_is_asked_for(echo: Running) -> None:
 
 
 def test_no_stop_and_no_end_come_before_the_least_tokens(echo: Running) -> None:
-    body = {"model": "demo", "prompt": "abcabc", "max_tokens": 20}
+    body = {"model": "demo", "prompt": [97, 98, 99, 97, 98, 99], "max_tokens": 20}
     for least, stop, text in (
         ({"stop": "b"}, 0, "a"),
         ({"stop": "b"}, 2, "abca"),
