@@ -1,7 +1,11 @@
 """Tokens of converted models: those of transformers, whoever shares the batch."""
 
+import json
 import random
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -250,3 +254,27 @@ def test_no_stop_comes_before_the_least_tokens(
         stop = expected.index(first[0]) + 1 if first[0] in expected else len(expected)
         assert answer.tokens == expected[:stop]
         assert stop > 5
+
+
+@pytest.mark.parametrize(("family", "paged"), [("llama", True), ("mpt", False)])
+@pytest.mark.parametrize("ignore_eos", [False, True])
+def test_a_model_without_an_end_token_runs(
+    converted_of: ConvertedOf, tmp_path: Path, greedy_of: Any, family: str, paged: bool,
+    ignore_eos: bool,
+) -> None:  # fmt: skip
+    endless = replace(converted_of(family, paged=paged), folder=tmp_path, end_token_ids=())
+    shutil.copytree(converted_of(family).folder, tmp_path, dirs_exist_ok=True)
+    for name in ("config.json", "generation_config.json"):
+        values = json.loads((tmp_path / name).read_bytes())
+        del values["eos_token_id"]
+        (tmp_path / name).write_text(json.dumps(values))
+    engine = OpenVINOEngine(endless, EngineSettings("openvino", dtype="float32"))
+    engine.start()
+    try:
+        for least in ({}, {"min_tokens": 5}, {"min_tokens": 5, "stop_token_ids": [3]}):
+            values = {"max_tokens": 9, "ignore_eos": ignore_eos, **least}
+            answer = ask(engine, PROMPTS[1], **values).wait()
+            assert answer.end == Finished("length")
+            assert answer.tokens == greedy_of(family, PROMPTS[1:2], 9)[0]
+    finally:
+        engine.close()

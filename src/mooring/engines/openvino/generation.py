@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 UNSUPPORTED = ("logit_bias", "allowed_token_ids")
 
 _SEEDS = 2**64
+# No token has this id. Without any end token the library would take -1 for one, and fail.
+_NEVER = 2**31 - 1
 # The library takes less than one; only the most likely token is left at both.
 _MOST_MIN_P = 0.9999
 
@@ -80,11 +82,7 @@ class Answer:
         }
         if self.sequence.request.logprobs.answer is not None:
             values["logprobs"] = 1
-        if self.least_tokens:
-            values["min_new_tokens"] = self.least_tokens
-            values["stop_token_ids"] = set(sampling.stop_token_ids)
-        if not sampling.ignore_eos:
-            values["stop_token_ids"] = {*self._end_token_ids, *values.get("stop_token_ids", ())}
+        values |= self._ends()
         if sampling.greedy:
             return values
         if sampling.top_k:
@@ -97,6 +95,19 @@ class Answer:
             "min_p": min(sampling.min_p, _MOST_MIN_P),
             "rng_seed": seed,
         }
+
+    def _ends(self) -> dict[str, Any]:
+        """Return which tokens end the answer, and before how many tokens none of them may come.
+
+        A request's own stop tokens are looked for by the service: here they matter only while they
+        may not come.
+        """
+        sampling = self.sequence.request.sampling
+        ends = set(() if sampling.ignore_eos else self._end_token_ids)
+        early = ends.union(sampling.stop_token_ids) if self.least_tokens else ends
+        ids = early or {_NEVER}
+        least = {"min_new_tokens": self.least_tokens} if early and self.least_tokens else {}
+        return {"stop_token_ids": ids, "eos_token_id": min(ids), **least}
 
 
 def _goes_on(sampling: SamplingParams) -> bool:
