@@ -55,7 +55,10 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         ({"model": None}, "invalid_parameter", "model"),
         ({"guided_json": {}}, "invalid_parameter", "guided_json"),
         ({"chat_templates": "x"}, "invalid_parameter", "chat_templates"),
-        ({"min_tokens": 1}, "unsupported_parameter", "min_tokens"),
+        ({"min_tokens": -1}, "invalid_parameter", "min_tokens"),
+        ({"min_tokens": 9, "max_tokens": 8}, "invalid_parameter", "min_tokens"),
+        ({"allowed_token_ids": [100_000]}, "invalid_parameter", "allowed_token_ids"),
+        ({"bad_words": ["x"]}, "unsupported_parameter", "bad_words"),
         ({"stop_token_ids": [100_000]}, "invalid_parameter", "stop_token_ids"),
     ],
 )
