@@ -57,7 +57,7 @@ def test_values_at_their_bounds_are_taken(name: str, value: Any) -> None:
         ("logit_bias", "[1]", "must be an object of token id to bias"),
         ("logit_bias", "{", "must be a JSON object of token id to bias"),
         ("logit_bias", {str(i): 0 for i in range(301)}, "takes at most 300 tokens. Given: 301."),
-        ("heat", 1, "Unknown parameter `heat`. Known: max_tokens, temperature,"),
+        ("heat", 1, "Unknown parameter `heat`. Known: max_tokens, min_tokens,"),
     ],
 )  # fmt: skip
 def test_values_beyond_are_refused_by_name(name: str, value: Any, said: str) -> None:
