@@ -56,10 +56,27 @@ def test_reads_everything_again_where_code_is_too_old_to_generate(tmp_path: Path
 
 def test_stops_before_logits_that_are_no_numbers() -> None:
     rows = [torch.tensor([1.0, 2.0, -3e38, float("-inf")]), torch.full((4,), float("nan"))]
-    step = golden._step(rows[0])
+    step = golden._step(1, rows[0], 4)
     assert [token for token, _ in step.top] == [1, 0]
     assert step.spread == pytest.approx(0.5)
-    assert not golden._step(rows[1]).top
+    assert not golden._step(1, rows[1], 4).top
+
+
+def test_of_equal_tokens_the_one_that_was_taken_counts(
+    tmp_path: Path, snapshot_of: SnapshotOf
+) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(snapshot_of("llama"))
+    head = model.lm_head.weight.data
+    head[128:256] = head[:128]
+    model.save_pretrained(tmp_path)
+    made = make_golden(tmp_path, PROMPTS, trust_remote_code=False)
+    for prompt, answer in zip(PROMPTS, made.answers, strict=True):
+        ids = model.generate(
+            torch.tensor([prompt]), max_new_tokens=STEPS, do_sample=False, eos_token_id=None
+        )[0, len(prompt) :].tolist()
+        assert list(answer.token_ids) == ids
+        twins = [(step, (step.token_id + 128) % 256) for step in answer.steps]
+        assert all(step.gap(twin) == 0.0 for step, twin in twins if step.token_id < 256)
 
 
 def test_takes_the_stored_precision_where_float32_does_not_fit(

@@ -66,15 +66,15 @@ def _precision(snapshot: Path) -> str:
 def _steps(model: Any, prompt: Sequence[int], vocabulary_size: int) -> tuple[GoldenStep, ...]:
     """Return the steps up to the first whose logits are no numbers, which no engine can match."""
     try:
-        logits = _generated(model, prompt)
+        token_ids, logits = _generated(model, prompt)
     except MODEL_ERRORS:  # code from before transformers' caches cannot be generated with
-        logits = _recomputed(model, prompt, vocabulary_size)
-    steps = (_step(row[:vocabulary_size]) for row in logits)
+        token_ids, logits = _recomputed(model, prompt, vocabulary_size)
+    steps = (_step(*taken, vocabulary_size) for taken in zip(token_ids, logits, strict=True))
     return tuple(takewhile(lambda step: step.top and math.isfinite(step.spread), steps))
 
 
-def _generated(model: Any, prompt: Sequence[int]) -> list[Any]:
-    """Return the logits of each step of `generate`, by nothing but its greedy choice."""
+def _generated(model: Any, prompt: Sequence[int]) -> tuple[list[int], list[Any]]:
+    """Return tokens and logits of each step of `generate`, by nothing but its greedy choice."""
     import torch
     from transformers import GenerationConfig
 
@@ -90,11 +90,14 @@ def _generated(model: Any, prompt: Sequence[int]) -> list[Any]:
     ids = torch.tensor([list(prompt)])
     with torch.inference_mode():
         output = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=plain)
-    return [logits[0] for logits in output.logits]
+    token_ids: list[int] = output.sequences[0, len(prompt) :].tolist()
+    return token_ids, [logits[0] for logits in output.logits]
 
 
-def _recomputed(model: Any, prompt: Sequence[int], vocabulary_size: int) -> list[Any]:
-    """Return the logits of each greedy step, reading all tokens again for each."""
+def _recomputed(
+    model: Any, prompt: Sequence[int], vocabulary_size: int
+) -> tuple[list[int], list[Any]]:
+    """Return tokens and logits of each greedy step, reading all tokens again for each."""
     import torch
 
     ids, logits = list(prompt), []
@@ -102,14 +105,21 @@ def _recomputed(model: Any, prompt: Sequence[int], vocabulary_size: int) -> list
         for _ in range(STEPS):
             logits.append(model(input_ids=torch.tensor([ids])).logits[0, -1])
             ids.append(int(logits[-1][:vocabulary_size].argmax()))
-    return logits
+    return ids[len(prompt) :], logits
 
 
-def _step(logits: Any) -> GoldenStep:
-    """Return the best tokens; ones that the model itself rules out count for nothing."""
-    logits = logits.double()
+def _step(token_id: int, logits: Any, vocabulary_size: int) -> GoldenStep:
+    """Return the best tokens; ones that the model itself rules out count for nothing.
+
+    Of equally good ones, which rounding makes common, the one that was taken comes first: what
+    follows was said after it.
+    """
+    logits = logits[:vocabulary_size].double()
     best = logits.log_softmax(-1).topk(min(KEPT, len(logits)))
-    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    pairs = sorted(
+        zip(best.indices.tolist(), best.values.tolist(), strict=True),
+        key=lambda pair: (-pair[1], pair[0] != token_id),
+    )
     return GoldenStep(
         top=tuple((token_id, round(value, 4)) for token_id, value in pairs if value > _RULED_OUT),
         spread=round(float(logits[logits > _RULED_OUT].std(correction=0)), 4),
