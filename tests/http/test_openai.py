@@ -286,6 +286,33 @@ def test_no_stop_and_no_end_come_before_the_least_tokens(echo: Running) -> None:
         assert answer["choices"][0]["text"] == text, (least, stop)
 
 
+def test_only_the_end_of_a_long_prompt_is_read_where_that_is_asked_for(echo: Running) -> None:
+    body = {"model": "demo", "prompt": [97, 98, 99, 100]}
+    for most, text in ((3, "bcd"), (4, "abcd"), (9, "abcd"), (-1, "abcd")):
+        answer = echo.post("/v1/completions", body | {"truncate_prompt_tokens": most}).json()
+        assert answer["choices"][0]["text"] == text
+        assert answer["usage"]["prompt_tokens"] == len(text)
+    echoed = body | {"truncate_prompt_tokens": 2, "echo": True, "max_tokens": 1}
+    assert echo.post("/v1/completions", echoed).json()["choices"][0]["text"] == "cdc"
+    long = {"model": "demo", "prompt": [97] * 5000, "max_tokens": 4}
+    assert echo.post("/v1/completions", long).json()["error"]["code"] == "context_length_exceeded"
+    answer = echo.post("/v1/completions", long | {"truncate_prompt_tokens": -1}).json()
+    with echo.client as client:
+        context = client.get("/v1/models/demo").json()["max_model_len"]
+    assert answer["usage"]["prompt_tokens"] == context - 4
+    assert answer["choices"][0]["text"] == "aaaa"
+    chat = {"model": "demo", "messages": [{"role": "user", "content": "abcdef"}]}
+    answer = echo.post("/v1/chat/completions", chat | {"truncate_prompt_tokens": 2}).json()
+    assert answer["usage"]["prompt_tokens"] == 2
+
+
+@pytest.mark.parametrize("given", [0, -2, "3", True, 1.5, 100_000])
+def test_a_strange_number_of_prompt_tokens_is_refused(echo: Running, given: object) -> None:
+    body = {"model": "demo", "prompt": "abc", "truncate_prompt_tokens": given}
+    answer = echo.post("/v1/completions", body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "truncate_prompt_tokens")
+
+
 def test_special_tokens_are_shown_where_they_are_asked_for(echo: Running) -> None:
     body = {"model": "demo", "prompt": [97, 256, 98]}
     for skip, text in ((True, "ab"), (False, "a<s>b")):

@@ -102,7 +102,8 @@ class TextRequest:
 
     With a `grammar` each of them keeps to it. `marks` are special tokens whose text is part of the
     answer's; that of others is not. With `echo` each completion begins with the prompt, and may
-    have no token of its own (`sampling.max_tokens` = 0).
+    have no token of its own (`sampling.max_tokens` = 0). Of a longer prompt only the last
+    `most_prompt_tokens` are read; -1 leaves room for the answer, but at most half the context.
     """
 
     prompt: PromptInput
@@ -111,6 +112,7 @@ class TextRequest:
     marks: tuple[str, ...] = ()
     logprobs: LogprobsWanted = NO_LOGPROBS
     echo: bool = False
+    most_prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ class Call:
     """Prompts, sampling parameters as the client set them (unchecked), and what answers must be.
 
     With `echo` they begin with the prompt; with `echo_only` they are nothing else. With `best_of`
-    so many are generated for each prompt, and the best answer.
+    so many are generated for each prompt, and the best answer. `most_prompt_tokens` as in
+    `TextRequest`.
     """
 
     prompts: tuple[PromptInput, ...]
@@ -30,6 +31,7 @@ class Call:
     echo: bool = field(default=False, kw_only=True)
     echo_only: bool = field(default=False, kw_only=True)
     best_of: int | None = field(default=None, kw_only=True)
+    most_prompt_tokens: int | None = field(default=None, kw_only=True)
 
     def requests(self, sampling: SamplingParams) -> list[TextRequest]:
         """Return one request per prompt."""
@@ -40,6 +42,14 @@ class Call:
             sampling = replace(sampling, n=self.best_of)
             logprobs = replace(logprobs, answer=logprobs.answer or 0)
         return [
-            TextRequest(prompt, sampling, self.grammar, self.marks, logprobs, self.echo)
+            TextRequest(
+                prompt,
+                sampling,
+                self.grammar,
+                self.marks,
+                logprobs,
+                self.echo,
+                self.most_prompt_tokens,
+            )
             for prompt in self.prompts
         ]

@@ -10,25 +10,19 @@ from weakref import WeakSet
 
 from mooring.engines.contract import Capabilities, Engine, Load
 from mooring.errors import (
-    ContextExceeded,
     DeadlineExceeded,
     EngineError,
     InvalidInput,
     InvalidParameter,
-    InvalidPrompt,
 )
 from mooring.generation import (
     NO_LOGPROBS,
-    Conversation,
     GenerationRequest,
     Grammar,
-    Instruction,
     LogprobsWanted,
     PromptInput,
-    RawText,
     SamplingParams,
     TextRequest,
-    TokenIds,
     Tokenizer,
 )
 from mooring.observe.record import RequestRecord
@@ -36,6 +30,7 @@ from mooring.service.admission import Activity, Admission, Bounds, Permit
 from mooring.service.alignment import Echo, echo_of
 from mooring.service.marks import special_marks, with_marks
 from mooring.service.patience import Patience
+from mooring.service.prompts import PromptReader, ReadPrompt
 from mooring.service.stream import Admitted, Completion, TextStream
 from mooring.service.turns import Turns
 from mooring.settings import ServiceLimits
@@ -61,14 +56,6 @@ class PreparedRequest:
     echo: Echo | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReadPrompt:
-    """The exact text that the model sees, None for token ids; and its token ids."""
-
-    text: str | None
-    token_ids: tuple[int, ...]
-
-
 class TextService:
     """Answers text requests with one engine. Every door of Mooring ends here."""
 
@@ -88,6 +75,7 @@ class TextService:
         self._engine = engine
         self._tokenizer = tokenizer
         self._prompt_format = prompt_format
+        self._reader = PromptReader(self.capabilities, tokenizer, prompt_format, self.limits)
         self._defaults = defaults
         self._ids = count()
         running = capabilities.max_running
@@ -149,25 +137,14 @@ class TextService:
 
     def render(self, prompt: PromptInput) -> str | None:
         """Return the exact text the model will see, or None for token ids."""
-        match prompt:
-            case Instruction(text):
-                _check_text(text)
-                return self._prompt_format.render_instruction(text)
-            case Conversation(messages):
-                self._check_messages(len(messages))
-                return self._prompt_format.render_conversation(prompt)
-            case RawText(text):
-                _check_text(text)
-                return text
-            case TokenIds():
-                return None
+        return self._reader.render(prompt)
 
     async def prepare(self, request: TextRequest) -> PreparedRequest:
         """Render and tokenize off the event loop; raise `InvalidInput` if it cannot be answered."""
         self.capabilities.check(request.sampling, request.grammar, request.logprobs)
         await self._check_grammar(request)
-        read = await self.read(request.prompt)
-        sampling = self._fit_context(len(read.token_ids), request.sampling)
+        read = self._reader.shortened(await self.read(request.prompt), request)
+        sampling = self._reader.fitted(len(read.token_ids), request.sampling)
         echo = await asyncio.to_thread(self._echo, read, request) if request.echo else None
         return PreparedRequest(
             read.token_ids, sampling, request.grammar, request.marks, request.logprobs, echo
@@ -180,15 +157,15 @@ class TextService:
 
         `add_special_tokens` says whether the tokenizer adds its own, None for what answers do.
         """
-        return await asyncio.to_thread(self._read, prompt, add_special_tokens)
+        return await asyncio.to_thread(self._reader.read, prompt, add_special_tokens)
 
     def token_bytes(self, token_ids: Sequence[int]) -> list[bytes]:
         """Return the bytes that each token adds to a text; raise `InvalidPrompt` for no token."""
-        return [self._tokenizer.token_bytes(id) for id in self._check_ids(tuple(token_ids))]
+        return [self._tokenizer.token_bytes(id) for id in self._reader.checked(tuple(token_ids))]
 
     async def text_of(self, token_ids: Sequence[int]) -> str:
         """Return the text of tokens, special ones too; raise `InvalidPrompt` for no token."""
-        ids = self._check_ids(tuple(token_ids))
+        ids = self._reader.checked(tuple(token_ids))
         return await asyncio.to_thread(self._tokenizer.decode, ids, skip_special_tokens=False)
 
     async def _check_grammar(self, request: TextRequest) -> None:
@@ -319,72 +296,7 @@ class TextService:
             return Echo(text)
         return echo_of(text, read.token_ids, self._tokenizer)
 
-    def _read(self, prompt: PromptInput, add_special_tokens: bool | None) -> ReadPrompt:
-        text = self.render(prompt)
-        if text is None:
-            assert isinstance(prompt, TokenIds)
-            ids = self._check_ids(prompt.ids)
-        else:
-            _check_unicode(text)
-            add = add_special_tokens
-            if add is None:
-                add = isinstance(prompt, RawText) or self._prompt_format.adds_special_tokens
-            ids = tuple(self._tokenizer.encode(text, add_special_tokens=add))
-        if not ids:
-            raise InvalidPrompt("The prompt must have at least one token. Given: none.")
-        return ReadPrompt(text, ids)
-
-    def _check_messages(self, given: int) -> None:
-        limit = self.limits.max_messages
-        if given > limit:
-            raise InvalidPrompt(
-                f"`messages` must hold at most {limit} messages. Given: {given}.", param="messages"
-            )
-
-    def _check_ids(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        limit = self.capabilities.vocabulary_size
-        for token in ids:
-            if not 0 <= token < limit:
-                raise InvalidPrompt(
-                    f"Prompt token ids must be >= 0 and < {limit}. Given: {token}.", param="prompt"
-                )
-        return ids
-
-    def _fit_context(self, prompt_tokens: int, sampling: SamplingParams) -> SamplingParams:
-        context = self.capabilities.context_length
-        room = context - prompt_tokens
-        if room < (0 if sampling.max_tokens == 0 else 1):
-            raise ContextExceeded(
-                f"The prompt must have fewer than {context} tokens, the model's context. "
-                f"Given: {prompt_tokens}. Shorten it."
-            )
-        asked = room if sampling.max_tokens is None else sampling.max_tokens
-        most = min(room, asked)
-        if sampling.min_tokens > most:
-            raise InvalidParameter(
-                f"`min_tokens` must be <= {most}, what `max_tokens` and the context leave for the "
-                f"answer. Given: {sampling.min_tokens}. Lower it.",
-                param="min_tokens",
-            )
-        return replace(sampling, max_tokens=most)
-
 
 def _with_seed(sampling: SamplingParams, index: int) -> SamplingParams:
     """Give each completion of a seeded request a seed of its own."""
     return replace(sampling, seed=None if sampling.seed is None else sampling.seed + index)
-
-
-def _check_text(text: str) -> None:
-    if not text:
-        raise InvalidPrompt("`prompt` must not be empty.", param="prompt")
-
-
-def _check_unicode(text: str) -> None:
-    """Refuse half characters, which come of bytes that are not UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidPrompt(
-            "The prompt must be valid Unicode. Given: text with half of a surrogate pair. "
-            "Send it as UTF-8."
-        ) from None

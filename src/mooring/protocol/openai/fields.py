@@ -58,6 +58,8 @@ class GenerationBody(StrictBody):
     skip_special_tokens: Any = None
     n: Any = None
 
+    truncate_prompt_tokens: Any = None
+
     response_format: Any = None
     structured_outputs: Any = None
 
@@ -70,7 +72,6 @@ class GenerationBody(StrictBody):
     return_token_ids: Any = None
     return_tokens_as_token_ids: Any = None
     spaces_between_special_tokens: Any = None
-    truncate_prompt_tokens: Any = None
     use_beam_search: Any = None
 
     def parameters(self) -> dict[str, Any]:
@@ -98,7 +99,18 @@ class GenerationBody(StrictBody):
             stream=bool(self.stream),
             include_usage=bool(options and options.include_usage),
             grammar=parse_structure(self.response_format, self.structured_outputs),
+            most_prompt_tokens=_most_prompt_tokens(self.truncate_prompt_tokens),
         )
+
+
+def _most_prompt_tokens(given: Any) -> int | None:
+    if given is not None and (type(given) is not int or not (given == -1 or given >= 1)):
+        raise InvalidParameter(
+            "`truncate_prompt_tokens` must be a whole number >= 1, or -1 for as many as fit. "
+            f"Given: {str(given)[:40]}.",
+            param="truncate_prompt_tokens",
+        )
+    return given
 
 
 # Fields of vLLM that ask for what is not offered, unless they have one of these values.
@@ -111,7 +123,6 @@ VLLM_OFF: dict[str, tuple[Any, ...]] = {
     "return_token_ids": (False,),
     "return_tokens_as_token_ids": (False,),
     "spaces_between_special_tokens": (True,),
-    "truncate_prompt_tokens": (),
     "use_beam_search": (False,),
 }
 
