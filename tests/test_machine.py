@@ -41,9 +41,10 @@ class TestContainer:
             root / "pod" / "app",
             memory__max=f"{4 * GIB}\n",
             memory__current=f"{3 * GIB}\n",
-            memory__stat=f"anon 1\ninactive_file {GIB}\nactive_file 9\n",
+            memory__stat=f"anon 1\ninactive_file {GIB}\nactive_file {GIB // 2}\n",
         )
-        assert container_memory(root, member(tmp_path, "0::/pod/app")) == (4 * GIB, 2 * GIB)
+        expected = (4 * GIB, 5 * GIB // 2)
+        assert container_memory(root, member(tmp_path, "0::/pod/app")) == expected
 
     def test_the_tightest_limit_above_counts(self, tmp_path: Path) -> None:
         root = tmp_path / "groups"
@@ -63,10 +64,10 @@ class TestContainer:
             root / "memory" / "app",
             memory__limit_in_bytes=str(GIB),
             memory__usage_in_bytes=str(GIB // 2),
-            memory__stat=f"inactive_file 5\ntotal_inactive_file {GIB // 4}\n",
+            memory__stat=f"inactive_file 5\ntotal_inactive_file {GIB // 4}\ntotal_active_file 1\n",
         )
         membership = member(tmp_path, "5:cpu:/app", "4:memory:/app", "0::/")
-        assert container_memory(root, membership) == (GIB, 3 * GIB // 4)
+        assert container_memory(root, membership) == (GIB, 3 * GIB // 4 + 1)
 
     def test_more_used_than_allowed_leaves_nothing(self, tmp_path: Path) -> None:
         root = tmp_path / "groups"

@@ -20,6 +20,8 @@ _GPU_QUERY = (
 _GPU_SECONDS = 10
 _MIB = 2**20
 _SPARE_SHARE = 0.25
+# What a control group calls files that it keeps in memory, read once and read again.
+_FILES = ("inactive_file", "active_file")
 # `Path.expanduser` raises where there is no home.
 NOTES_FOLDER = Path(os.path.expanduser("~/.cache/mooring/machine"))
 _NATIVE_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
@@ -184,8 +186,9 @@ def _memory_folders(control_groups: Path, membership: Path) -> list[Path]:
 def _used(folder: Path) -> int:
     used = _number(folder, "memory.current", "memory.usage_in_bytes") or 0
     fields = (line.split() for line in _text(folder / "memory.stat").splitlines())
-    droppable = [int(value) for name, value in fields if name.endswith("inactive_file")]
-    return max(0, used - max(droppable, default=0))
+    kept = {name: int(value) for name, value in fields if name.endswith("active_file")}
+    droppable = sum(max(kept.get(f"total_{name}", 0), kept.get(name, 0)) for name in _FILES)
+    return max(0, used - droppable)
 
 
 def _number(folder: Path, *names: str) -> int | None:

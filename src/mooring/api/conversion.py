@@ -30,12 +30,11 @@ _SHARE_FOR_WEIGHTS = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What to convert: a snapshot, its manifest without conversions, the formats, and the plan."""
+    """What to convert: a snapshot, its manifest without conversions, and the formats."""
 
     snapshot: Path
     manifest: Manifest
     formats: tuple[WeightFormat, ...]
-    plan: Plan
 
     @property
     def golden(self) -> Golden:
@@ -59,24 +58,24 @@ def conversions(asked: Asked, watcher: Watcher) -> Iterator[tuple[Converted, ...
     The attention is judged on the export in 16 bits, where no rounding of weights hides it: paged
     where that gives the golden tokens, one request at a time where only that does. What rounding
     the weights changes is judged for each format. Raises `ConversionFailed` where neither agrees,
-    `MissingDependency`, `NotEnoughMemory` or `NotEnoughSpace`.
+    or `MissingDependency`.
     """
     if not asked.formats:
         yield ()
         return
-    WORK_FOLDER.mkdir(parents=True, exist_ok=True)
-    _require_room(asked.plan)
     with work_folder(WORK_FOLDER) as scratch:
         converter = Converter(_packages(watcher))
         yield tuple(_convert(converter, asked, scratch, watcher))
 
 
-def _require_room(plan: Plan) -> None:
+def require_means_to_convert(plan: Plan) -> None:
+    """Raise `MissingDependency`, `NotEnoughMemory` or `NotEnoughSpace`, before long work begins."""
     if not has_openvino():
         raise MissingDependency(
             "A conversion is checked before it is packaged, which needs openvino-genai. "
             "Install it with: pip install 'mooring[openvino]'"
         )
+    WORK_FOLDER.mkdir(parents=True, exist_ok=True)
     require_room_to_convert(plan, read_machine(WORK_FOLDER))
 
 

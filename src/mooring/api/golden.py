@@ -26,12 +26,14 @@ def golden_answers(
     prompt_format: PromptFormat,
     *,
     context_length: int,
+    precision: str,
     trust_remote_code: bool,
 ) -> Golden:
     """Let plain transformers answer a question in the model's own format, and texts as they are.
 
-    Raises `MissingDependency` or `NotEnoughMemory` where the model cannot be run here, and
-    `BrokenSource` where it cannot be run at all.
+    They are computed in `precision`, as `choose_golden_precision` says it. Raises
+    `MissingDependency` or `NotEnoughMemory` where the model cannot be run here, and `BrokenSource`
+    where it cannot be run at all.
     """
     from mooring.engines.transformers.golden import STEPS, make_golden
 
@@ -44,5 +46,6 @@ def golden_answers(
     return make_golden(
         snapshot,
         [ids[:longest] for ids in prompts if ids and longest > 0],
+        precision=precision,
         trust_remote_code=trust_remote_code,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import mooring
-from mooring.api.conversion import Asked, conversions
+from mooring.api.conversion import Asked, conversions, require_means_to_convert
 from mooring.api.golden import golden_answers
 from mooring.api.smoke_test import smoke_test
 from mooring.api.watching import Silent, Watcher
@@ -18,10 +18,10 @@ from mooring.machine import read_machine
 from mooring.packaging.artifact import ArtifactPlan
 from mooring.packaging.conversion import weight_formats
 from mooring.packaging.default_choice import choose_defaults
+from mooring.packaging.golden_precision import choose_golden_precision
 from mooring.packaging.inspection import inspect_snapshot
 from mooring.packaging.plan import (
     UNSTATED_CONTEXT,
-    Plan,
     expected_conversion,
     make_plan,
     with_conversions,
@@ -177,9 +177,9 @@ class _Packaging:
         facts = inspect_snapshot(snapshot, trust_remote_code=self._spec.trust_remote_code)
         size = sum((snapshot.path / name).stat().st_size for name in snapshot.files)
         check_space(self._publication, snapshot.path, size, self._options.weights)
-        plan = self._show_plan(facts)
+        self._show_plan(facts)
         described = self._describe(snapshot, facts)
-        asked = Asked(snapshot.path, described, self._formats, plan)
+        asked = Asked(snapshot.path, described, self._formats)
         with conversions(asked, self._watcher) as made:
             self.manifest = described.model_copy(
                 update={"conversions": tuple(one.conversion for one in made)}
@@ -197,7 +197,7 @@ class _Packaging:
                 artifact, self._publication, self._check, self._watcher.advance, self._watcher.note
             )
 
-    def _show_plan(self, facts: ModelFacts) -> Plan:
+    def _show_plan(self, facts: ModelFacts) -> None:
         machine = read_machine()
         expected = None if machine.gpus else expected_conversion(facts, self._formats)
         plan = make_plan(facts, machine, dtype=self._spec.dtype, converted=expected)
@@ -205,7 +205,8 @@ class _Packaging:
             plan = with_conversions(plan, facts, self._formats)
         self.plan_line = plan.line()
         self._watcher.note(self.plan_line)
-        return plan
+        if self._formats:
+            require_means_to_convert(plan)
 
     def _describe(self, snapshot: Snapshot, facts: ModelFacts) -> Manifest:
         context_length = facts.context_length or UNSTATED_CONTEXT
@@ -214,7 +215,7 @@ class _Packaging:
         requirements = find_requirements(
             snapshot, facts, self._spec.requirements, converted=bool(self._formats)
         )
-        golden = self._make_golden(snapshot, prompt, context_length)
+        golden = self._make_golden(snapshot, facts, prompt, context_length)
         return Manifest(
             mooring_version=mooring.__version__,
             origin=snapshot.origin,
@@ -241,21 +242,25 @@ class _Packaging:
         return reading
 
     def _make_golden(
-        self, snapshot: Snapshot, prompt: PromptFormat, context_length: int
+        self, snapshot: Snapshot, facts: ModelFacts, prompt: PromptFormat, context_length: int
     ) -> Golden | None:
         if not (self._options.golden or self._formats):
             return None
-        self._watcher.stage("Asking plain transformers for golden tokens")
         try:
-            return golden_answers(
+            chosen = choose_golden_precision(facts, read_machine())
+            self._watcher.stage("Asking plain transformers for golden tokens")
+            golden = golden_answers(
                 snapshot.path, prompt,
-                context_length=context_length, trust_remote_code=self._spec.trust_remote_code,
+                context_length=context_length, precision=chosen.precision,
+                trust_remote_code=self._spec.trust_remote_code,
             )  # fmt: skip
         except (BrokenSource, MissingDependency, NotEnoughMemory) as error:
             if self._formats:
                 raise
             self._watcher.note(f"Without golden tokens: {error.message}")
             return None
+        self._watcher.note(f"Golden tokens in {golden.precision}: {chosen.reason}.")
+        return golden
 
     def _hash_files(self, snapshot: Snapshot) -> tuple[SnapshotFile, ...]:
         sizes = {name: (snapshot.path / name).stat().st_size for name in snapshot.files}

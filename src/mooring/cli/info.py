@@ -9,7 +9,7 @@ from mooring.cli.options import Json, TrackingUri, Uri
 from mooring.cli.output import bytes_text, out, show_json, show_table
 
 if TYPE_CHECKING:
-    from mooring.spec.manifest import Conversion, Origin
+    from mooring.spec.manifest import Conversion, Manifest, Origin
 
 
 def info(
@@ -45,6 +45,7 @@ def info(
         "own code": "yes, trusted at packaging" if facts.own_code else "no",
         "context": f"{manifest.context_length:,} tokens",
         "precision": manifest.dtype,
+        "golden tokens": _golden(manifest),
         "conversions": "\n".join(map(_described, manifest.conversions)) or "none",
         "prompt format": manifest.prompt.kind,
         "digest": manifest.digest,
@@ -65,6 +66,14 @@ def info(
         for file in conversion.files:
             files.add_row(f"{folder}/{file.path}", bytes_text(file.size), file.sha256)
     out.print(files)
+
+
+def _golden(manifest: "Manifest") -> str:
+    golden = manifest.golden
+    if golden is None:
+        return "none"
+    count = sum(len(answer.steps) for answer in golden.answers)
+    return f"{count}, by transformers {golden.transformers} in {golden.precision}"
 
 
 def _described(conversion: "Conversion") -> str:

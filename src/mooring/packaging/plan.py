@@ -81,14 +81,14 @@ class Plan:
         """Say it all in one line."""
         memory = "RAM" if self.device == "cpu" else "GPU memory"
         cache = (
-            f"cache {_size(self.cache_bytes_per_token)}/token"
+            f"cache {sized(self.cache_bytes_per_token)}/token"
             if self.cache_bytes_per_token
             else "no cache per token"
         )
         return (
             f"{self.model_type} {_count(self.parameters)} parameters, "
-            f"{_size(self.weight_bytes[self.precision])} in {self.precision}, {cache}; needs "
-            f"{_size(self.needed_bytes)} of {_size(self.available_bytes)} free {memory} for "
+            f"{sized(self.weight_bytes[self.precision])} in {self.precision}, {cache}; needs "
+            f"{sized(self.needed_bytes)} of {sized(self.available_bytes)} free {memory} for "
             f"{self.concurrency} x {self.context_length} tokens: "
             f"{'fits' if self.fits else 'does not fit; ' + self.advice()}{self._converting()}"
         )
@@ -97,8 +97,8 @@ class Plan:
         if not self.converting_memory_bytes:
             return ""
         return (
-            f"; converting needs {_size(self.converting_memory_bytes)} RAM and "
-            f"{_size(self.converting_disk_bytes)} disk meanwhile"
+            f"; converting needs {sized(self.converting_memory_bytes)} RAM and "
+            f"{sized(self.converting_disk_bytes)} disk meanwhile"
         )
 
     def advice(self) -> str:
@@ -110,7 +110,7 @@ class Plan:
             options.append(f"a context of {self.largest_context} tokens")
         if self.smaller_precision:
             options.append(f"{self.smaller_precision} precision")
-        missing = f"{_size(self.missing_bytes)} missing"
+        missing = f"{sized(self.missing_bytes)} missing"
         return f"{missing}; would fit: {' or '.join(options)}" if options else missing
 
     def to_dict(self) -> dict[str, Any]:
@@ -190,14 +190,14 @@ def require_room_to_convert(plan: Plan, machine: Machine) -> None:
     """Raise `NotEnoughMemory` or `NotEnoughSpace` where conversions cannot be made."""
     if plan.converting_memory_bytes > machine.memory_available:
         raise NotEnoughMemory(
-            f"Converting needs about {_size(plan.converting_memory_bytes)} of memory. Free: "
-            f"{_size(machine.memory_available)}. Package on a larger machine, or leave out "
+            f"Converting needs about {sized(plan.converting_memory_bytes)} of memory. Free: "
+            f"{sized(machine.memory_available)}. Package on a larger machine, or leave out "
             "--optimize."
         )
     if plan.converting_disk_bytes > machine.disk_free:
         raise NotEnoughSpace(
-            f"Converting needs about {_size(plan.converting_disk_bytes)} of disk in the user's "
-            f"cache folder. Free: {_size(machine.disk_free)}. Free some, or leave out --optimize."
+            f"Converting needs about {sized(plan.converting_disk_bytes)} of disk in the user's "
+            f"cache folder. Free: {sized(machine.disk_free)}. Free some, or leave out --optimize."
         )
 
 
@@ -205,8 +205,8 @@ def require_fit(plan: Plan) -> None:
     """Raise `NotEnoughMemory` with the numbers and what would fit."""
     if not plan.fits:
         raise NotEnoughMemory(
-            f"The model must fit into memory: {_size(plan.available_bytes)} are free on "
-            f"{plan.device}. Needed: {_size(plan.needed_bytes)} for weights in {plan.precision}, "
+            f"The model must fit into memory: {sized(plan.available_bytes)} are free on "
+            f"{plan.device}. Needed: {sized(plan.needed_bytes)} for weights in {plan.precision}, "
             f"{plan.concurrency} x {plan.context_length} tokens and libraries; {plan.advice()}."
         )
 
@@ -327,7 +327,8 @@ def _count(number: int) -> str:
     return str(number)
 
 
-def _size(number: int) -> str:
+def sized(number: int) -> str:
+    """Return a size in bytes as plans say it, in powers of 1000; gigabytes from 0.1 on."""
     for limit, unit in ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")):
         if number >= limit * (0.1 if unit == "GB" else 1):
             return f"{number / limit:.1f} {unit}"

@@ -14,7 +14,6 @@ import transformers
 from mooring.engines.agreement import Agreement, compare
 from mooring.engines.transformers import TransformersEngine, golden
 from mooring.engines.transformers.golden import KEPT, STEPS, make_golden
-from mooring.errors import NotEnoughMemory
 from mooring.generation import Golden
 from mooring.settings import EngineSettings
 from tests.engines.conftest import SnapshotOf
@@ -24,13 +23,14 @@ from tests.models import CONTEXT_LENGTH, END
 PROMPTS = [list(range(5, 5 + length)) for length in (1, 9, 60, 96)]
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])  # where ties are common
 @pytest.mark.parametrize("family", ["llama", "mpt", "mamba", "gemma3", "mixtral"])
-def test_equals_generate(family: str, snapshot_of: SnapshotOf) -> None:
-    made = make_golden(snapshot_of(family), PROMPTS, trust_remote_code=False)
+def test_equals_generate(family: str, precision: str, snapshot_of: SnapshotOf) -> None:
+    made = make_golden(snapshot_of(family), PROMPTS, precision=precision, trust_remote_code=False)
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        snapshot_of(family), dtype=torch.float32
+        snapshot_of(family), dtype=getattr(torch, precision)
     )
-    assert made.precision == "float32"
+    assert made.precision == precision
     assert made.transformers == transformers.__version__
     for prompt, answer in zip(PROMPTS, made.answers, strict=True):
         ids = model.generate(
@@ -45,7 +45,7 @@ def test_equals_generate(family: str, snapshot_of: SnapshotOf) -> None:
 
 def test_reads_everything_again_where_code_is_too_old_to_generate(tmp_path: Path) -> None:
     snapshot = legacy_remote_code(tmp_path / "legacy", keeps_cache=True)
-    made = make_golden(snapshot, [[9, 8, 7]], trust_remote_code=True)
+    made = make_golden(snapshot, [[9, 8, 7]], precision="float32", trust_remote_code=True)
     model = transformers.AutoModelForCausalLM.from_pretrained(snapshot, trust_remote_code=True)
     ids = [9, 8, 7]
     with torch.inference_mode():
@@ -69,7 +69,7 @@ def test_of_equal_tokens_the_one_that_was_taken_counts(
     head = model.lm_head.weight.data
     head[128:256] = head[:128]
     model.save_pretrained(tmp_path)
-    made = make_golden(tmp_path, PROMPTS, trust_remote_code=False)
+    made = make_golden(tmp_path, PROMPTS, precision="float32", trust_remote_code=False)
     for prompt, answer in zip(PROMPTS, made.answers, strict=True):
         ids = model.generate(
             torch.tensor([prompt]), max_new_tokens=STEPS, do_sample=False, eos_token_id=None
@@ -77,21 +77,6 @@ def test_of_equal_tokens_the_one_that_was_taken_counts(
         assert list(answer.token_ids) == ids
         twins = [(step, (step.token_id + 128) % 256) for step in answer.steps]
         assert all(step.gap(twin) == 0.0 for step, twin in twins if step.token_id < 256)
-
-
-def test_takes_the_stored_precision_where_float32_does_not_fit(
-    tmp_path: Path, snapshot_of: SnapshotOf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        snapshot_of("llama"), dtype=torch.bfloat16
-    )
-    model.save_pretrained(tmp_path)
-    size = sum(values.numel() for values in model.parameters())
-    monkeypatch.setattr(golden, "read_memory", lambda: (0, 3 * size))
-    assert make_golden(tmp_path, [[5]], trust_remote_code=False).precision == "bfloat16"
-    monkeypatch.setattr(golden, "read_memory", lambda: (0, size))
-    with pytest.raises(NotEnoughMemory, match="--no-golden"):
-        make_golden(tmp_path, [[5]], trust_remote_code=False)
 
 
 Compare = Callable[[Path, str, str | None], Agreement]
@@ -133,7 +118,9 @@ def test_tells_a_wrong_engine_from_one_that_rounds(
     tmp_path: Path,
     comparing: Callable[[Golden], Compare],
 ) -> None:
-    run = comparing(make_golden(snapshot_of(family), PROMPTS, trust_remote_code=False))
+    run = comparing(
+        make_golden(snapshot_of(family), PROMPTS, precision="float32", trust_remote_code=False)
+    )
     other = shutil.copytree(snapshot_of(family), tmp_path / "other")
     config = json.loads((other / "config.json").read_text()) | wrong
     (other / "config.json").write_text(json.dumps(config))

@@ -1,4 +1,4 @@
-"""Makes golden answers: greedy tokens of a snapshot by plain transformers, in full precision."""
+"""Makes golden answers: greedy tokens of a snapshot by plain transformers."""
 
 import math
 from collections.abc import Sequence
@@ -12,31 +12,25 @@ from mooring.engines.transformers.loader import (
     load_model,
     transformers_version,
 )
-from mooring.engines.transformers.weights import read_weights
-from mooring.errors import NotEnoughMemory
 from mooring.generation import Golden, GoldenAnswer, GoldenStep
-from mooring.machine import read_memory
 from mooring.settings import EngineSettings
 
 STEPS, KEPT = 16, 8
 
 _RULED_OUT = -1e9
-_SHARE_FOR_WEIGHTS = 0.8
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def make_golden(
     snapshot: Path,
     prompts: Sequence[Sequence[int]],
     *,
+    precision: str,
     trust_remote_code: bool,
 ) -> Golden:
     """Answer each prompt of token ids greedily and alone with `STEPS` tokens, past end tokens.
 
-    In float32 on the CPU; in the stored precision where that does not fit into memory. Raises what
-    loading raises, and `NotEnoughMemory` if neither fits.
+    On the CPU, in `precision`: a dtype, or `auto` for the stored one. Raises what loading raises.
     """
-    precision = _precision(snapshot)
     loaded = load_model(
         snapshot,
         EngineSettings(device="cpu", dtype=None),
@@ -49,18 +43,6 @@ def make_golden(
             for prompt in prompts
         )
     return Golden(loaded.precision, transformers_version(), answers)
-
-
-def _precision(snapshot: Path) -> str:
-    weights = read_weights(snapshot)
-    free = read_memory()[1] * _SHARE_FOR_WEIGHTS
-    for precision in ("float32", weights.dtype):
-        if weights.parameters * _BYTES.get(precision, 2) <= free:
-            return precision
-    raise NotEnoughMemory(
-        f"Golden tokens need memory for {weights.parameters:,} parameters. Free: {free:.0f} bytes. "
-        "Package on a larger machine, or with --no-golden."
-    )
 
 
 def _steps(model: Any, prompt: Sequence[int], vocabulary_size: int) -> tuple[GoldenStep, ...]:
