@@ -9,7 +9,9 @@ from hypothesis.strategies import SearchStrategy
 SAMPLING: dict[str, Any] = {
     "max_tokens": 4, "temperature": 0.5, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "n": 2,
     "seed": 1, "stop": ["x"], "logit_bias": {"5": 1}, "presence_penalty": 0.5,
-    "frequency_penalty": 0.5, "repetition_penalty": 1.1, "ignore_eos": False,
+    "frequency_penalty": 0.5, "repetition_penalty": 1.1, "ignore_eos": False, "min_tokens": 1,
+    "stop_token_ids": [7], "allowed_token_ids": [5, 97], "include_stop_str_in_output": True,
+    "skip_special_tokens": False,
 }  # fmt: skip
 
 VALID: dict[str, dict[str, Any]] = {
@@ -27,6 +29,8 @@ VALID: dict[str, dict[str, Any]] = {
         "response_format": {"type": "text"},
         "logprobs": False,
         "tools": [],
+        "truncate_prompt_tokens": -1,
+        "chat_template_kwargs": {"color": "blue"},
         **SAMPLING,
     },
     "/v1/completions": {
@@ -36,7 +40,33 @@ VALID: dict[str, dict[str, Any]] = {
         "echo": False,
         "suffix": "",
         "user": "me",
+        "truncate_prompt_tokens": 9,
         **SAMPLING,
+    },
+    "/v1/responses": {
+        "model": "echo",
+        "instructions": "be brief",
+        "input": [{"role": "user", "content": [{"type": "input_text", "text": "hi"}]}],
+        "max_output_tokens": 4,
+        "temperature": 0.5,
+        "stream": True,
+        "text": {"format": {"type": "text"}},
+        "metadata": {"a": "b"},
+    },
+    "/v1/decisions": {
+        "model": "echo",
+        "input": "fire",
+        "questions": [
+            {"type": "predicate", "name": "urgent", "instructions": "Is it?"},
+            {"type": "choice", "instructions": "Who?", "choices": [{"value": "a"}, {"value": "b"}]},
+            {"type": "score", "instructions": "How?", "levels": [{"label": "a"}, {"label": "b"}]},
+        ],
+    },
+    "/tokenize": {
+        "model": "echo",
+        "messages": [{"role": "user", "content": "hi"}],
+        "add_generation_prompt": True,
+        "return_token_strs": True,
     },
     "/invocations": {
         "dataframe_split": {"columns": ["prompt", "messages"], "data": [["a", None], ["b", None]]},
