@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -14,11 +15,13 @@ import transformers
 
 import mooring
 from mooring.api import conversion as converting
+from mooring.api import package as packaging
 from mooring.api.package import PackagedModel, PackageOptions
 from mooring.errors import ConversionFailed, CorruptArtifact, MissingDependency
 from mooring.loading.bundle import Bundle, open_bundle
 from mooring.loading.start import start_engine
 from mooring.loading.tokenizer import TransformersTokenizer
+from mooring.machine import read_machine
 from mooring.packaging.conversion import Converter
 from mooring.settings import EngineSettings
 from tests.conftest import Store
@@ -33,13 +36,26 @@ FAMILIES = {"llama": tiny_llama, "mpt": tiny_mpt}
 
 
 def package(
-    family: str, store: Store, folder: Path, *, converted: str | None = None
+    family: str,
+    store: Store,
+    folder: Path,
+    *,
+    converted: str | None = None,
+    endless: bool = False,
 ) -> PackagedModel:
-    """Package a tiny model with its conversion from `tests/data`, all but the converter real."""
+    """Package a tiny model with its conversion from `tests/data`, all but the converter real.
+
+    An endless one has no end token.
+    """
+    source = FAMILIES[family](folder / family)
+    if endless:
+        drop_end_tokens(source)
 
     def export(self: Converter, snapshot: Path, target: Path, **_: object) -> dict[str, str]:
         with ZipFile(DATA / f"{converted or family}_openvino.zip") as archive:
             archive.extractall(target)
+        if endless:
+            drop_end_tokens(target)
         return {"optimum-intel": "2.2.0"}
 
     with pytest.MonkeyPatch.context() as patch:
@@ -47,14 +63,22 @@ def package(
         patch.setattr(converting, "converter_packages", lambda _: folder)
         patch.setattr(converting, "WORK_FOLDER", folder / "work")
         packaged = mooring.package(
-            mooring.ModelSpec(source=str(FAMILIES[family](folder / family)), prompt="plain"),
-            name=f"{family}-converted",
+            mooring.ModelSpec(source=str(source), prompt="plain"),
+            name=f"{family}-endless" if endless else f"{family}-converted",
             experiment=store.experiment,
             tracking_uri=store.tracking_uri,
             options=PackageOptions(optimize=("openvino:fp16",)),
         )
     assert list((folder / "work").iterdir()) == []
     return packaged
+
+
+def drop_end_tokens(folder: Path) -> None:
+    for path in folder.glob("*config.json"):  # the model's, of generation, and the tokenizer's
+        values = json.loads(path.read_bytes())
+        ends = {name: values.pop(name) for name in ("eos_token_id", "eos_token") if name in values}
+        assert ends
+        path.write_text(json.dumps(values))
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +211,23 @@ def test_a_model_whose_paged_attention_is_wrong_runs_alone(store: Store, tmp_pat
     assert capabilities.max_running == 1
 
 
+@pytest.mark.parametrize("family", ["llama", "mpt"])
+def test_a_model_without_an_end_token_is_converted_and_served(
+    family: str, store: Store, tmp_path: Path
+) -> None:
+    packaged = package(family, store, tmp_path, endless=True)
+    bundle = open_bundle(packaged.uri)
+    assert bundle.manifest.facts.end_token_ids == ()
+    assert bundle.manifest.conversions[0].paged is (family == "llama")
+    with mooring.load(packaged.uri, engine=EngineSettings("openvino", dtype="float32")) as model:
+        params = {"temperature": 0, "max_tokens": 16}
+        (whole,) = texts(bundle, generated(bundle)[1:2])
+        assert model.predict([PROMPTS[1]], params) == [whole]
+        assert model.predict([PROMPTS[1]], params | {"stop": [whole[5:8]]}) == [
+            whole[: whole.index(whole[5:8])]
+        ]
+
+
 def test_a_conversion_with_other_tokens_is_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(
         ConversionFailed, match=r"must give this model's golden tokens\. Given: \d+"
@@ -228,6 +269,28 @@ def test_the_demo_model_converted_for_real_gives_its_answers(store: Store, tmp_p
     assert int4.size < int8.size
     with mooring.load(packaged.uri, engine=EngineSettings("openvino")) as model:
         assert model.predict([FIRST], {"temperature": 0}) == [ANSWERS[FIRST]]
+
+
+@pytest.mark.slow
+def test_golden_tokens_in_16_bits_judge_a_conversion(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tiny_mpt(tmp_path / "mpt")
+    half = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16)
+    half.save_pretrained(source)
+    little = replace(read_machine(), memory_available=100_000)
+    monkeypatch.setattr(packaging, "read_machine", lambda: little)
+    packaged = mooring.package(
+        mooring.ModelSpec(source=str(source), prompt="plain"),
+        name="half-converted",
+        experiment=store.experiment,
+        tracking_uri=store.tracking_uri,
+        options=PackageOptions(optimize=("openvino:int8",)),
+    )
+    manifest = open_bundle(packaged.uri).manifest
+    assert manifest.golden is not None
+    assert manifest.golden.precision == "bfloat16"
+    assert not manifest.conversions[0].paged
 
 
 @pytest.mark.slow
