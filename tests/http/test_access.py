@@ -303,3 +303,18 @@ def test_a_server_with_broken_keys_does_not_start(tmp_path: Path) -> None:
     access = AccessSettings(keys_file=str(tmp_path / "none"))
     with pytest.raises(InvalidInput, match="cannot be read"):
         create_app(ModelHost(IDENTITY), ServerSettings(access=access))
+
+
+def test_pages_that_are_let_in_may_send_the_headers_of_the_openai_client(guarded: Running) -> None:
+    asked = {
+        "origin": "https://app.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type,x-stainless-os",
+    }
+    with guarded.client as client:
+        answer = client.options("/v1/chat/completions", headers=asked)
+        assert answer.status_code == 200
+        assert "x-stainless-os" in answer.headers["access-control-allow-headers"]
+        asked["origin"] = "https://evil.example"
+        answer = client.options("/v1/chat/completions", headers=asked)
+    assert "access-control-allow-origin" not in answer.headers

@@ -68,7 +68,7 @@ def test_true_and_its_text_are_two_values(echo: Running) -> None:
         ({"model": "other"}, "model"),
         ({"questions": []}, "questions"),
         ({"questions": [PREDICATE] * 401}, "questions"),
-        ({"questions": [CHOICE | {"choices": [{"value": "a"}]}]}, "questions[0].choice.choices"),
+        ({"questions": [CHOICE | {"choices": [{"value": "a"}]}]}, "questions[0].choices"),
         ({"questions": [CHOICE | {"choices": [{"value": "a"}] * 2}]}, "questions[0]"),
         ({"questions": [CHOICE | {"choices": [{"value": ""}, {"value": "a"}]}]}, "questions[0]"),
         ({"questions": [PREDICATE | {"type": "guess"}]}, "questions[0]"),

@@ -72,6 +72,26 @@ def test_a_named_tool_is_the_one_that_is_called(random_model: Running) -> None:
     assert json.loads(call.function.arguments) in ({"now": True}, {"now": False})
 
 
+@pytest.mark.parametrize("missing", [3, 8, 15])
+def test_a_demanded_call_that_is_cut_off_is_a_call(random_model: Running, missing: int) -> None:
+    choice: Any = {"type": "function", "function": {"name": "stop"}}
+    asked = BODY | {"tool_choice": choice, "seed": 1}
+    usage = random_model.openai.chat.completions.create(**asked).usage
+    assert usage is not None
+    asked |= {"max_tokens": usage.completion_tokens - missing}
+    (cut,) = random_model.openai.chat.completions.create(**asked).choices
+    assert cut.finish_reason == "length"
+    streamed = "".join(
+        call.function.arguments or ""
+        for chunk in random_model.openai.chat.completions.create(**asked, stream=True)
+        for call in chunk.choices[0].delta.tool_calls or []
+        if call.function is not None
+    )
+    calls = cut.message.tool_calls or []
+    said = [call.function.arguments for call in calls if call.type == "function"]
+    assert said == ([streamed] if streamed else [])
+
+
 def test_responses_demand_calls_too(random_model: Running) -> None:
     tools: Any = [
         {"type": "function", "name": name, "parameters": parameters, "strict": True}

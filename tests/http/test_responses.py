@@ -51,7 +51,7 @@ def test_text_is_answered_with_text(server: Running) -> None:
     answer = server.openai.responses.create(**ask("Hi é", metadata={"a": "b"}, top_p=0.9))
     assert (answer.output_text, answer.status, answer.error) == ("Hi é", "completed", None)
     assert (answer.temperature, answer.top_p, answer.metadata) == (0.5, 0.9, {"a": "b"})
-    assert (answer.tools, answer.tool_choice, answer.parallel_tool_calls) == ([], "none", True)
+    assert (answer.tools, answer.tool_choice, answer.parallel_tool_calls) == ([], "auto", True)
     assert answer.usage is not None
     assert (answer.usage.input_tokens, answer.usage.output_tokens) == (5, 5)
     assert answer.usage.total_tokens == 10
@@ -238,6 +238,12 @@ def test_harmless_fields_are_taken(server: Running) -> None:
     }  # fmt: skip
     response = server.post("/v1/responses", ask("hi", **fields))
     assert response.status_code == 200, response.text
+
+
+def test_an_answer_repeats_the_choice_of_tools_or_its_default(server: Running) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [({}, "auto"), ({"tool_choice": "none"}, "none")]
+    for given, answered in cases:
+        assert server.post("/v1/responses", ask("hi", **given)).json()["tool_choice"] == answered
 
 
 def test_nothing_is_stored(server: Running) -> None:

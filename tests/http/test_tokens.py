@@ -46,7 +46,7 @@ def test_messages_become_the_tokens_that_are_answered(echo: Running) -> None:
         ("/tokenize", {"prompt": "a", "text": "b"}, 400, "text"),
         ("/tokenize", {"messages": CHAT, "chat_template_kwargs": {"x": 1}}, 400, "chat_template"),
         ("/tokenize", {"prompt": ["a"]}, 400, "prompt"),
-        ("/detokenize", {"tokens": [5, 100_000]}, 400, "prompt"),
+        ("/detokenize", {"tokens": [5, 100_000]}, 400, "tokens"),
         ("/detokenize", {"tokens": ["a"]}, 400, "tokens[0]"),
         ("/detokenize", {}, 400, "tokens"),
         ("/v1/chat/completions/render", {"messages": CHAT}, 400, "model"),

@@ -1,4 +1,7 @@
+from typing import Annotated, Literal
+
 import pytest
+from pydantic import Field
 
 from mooring.errors import InvalidInput, InvalidJson, InvalidParameter
 from mooring.protocol.body import StrictBody, parse_body, parse_object
@@ -42,6 +45,56 @@ def test_the_first_fault_is_named(
         parse_body(Outer, body)
     assert type(raised.value) is error
     assert (raised.value.param, raised.value.message) == (param, message)
+
+
+class Left(StrictBody):
+    type: Literal["left"]
+    sizes: list[int] = Field(min_length=1, max_length=2)
+
+
+class Right(StrictBody):
+    type: Literal["right"]
+    name: str = Field(pattern="^[a-z]+$")
+
+
+class Sides(StrictBody):
+    sides: list[Annotated[Left | Right, Field(discriminator="type")]]
+    content: str | list[Inner] = ""
+
+
+@pytest.mark.parametrize(
+    ("side", "param", "message"),
+    [
+        ('{"type": "up"}', "sides[0].type",
+         "`sides[0].type` must be one of: 'left', 'right'. Given: 'up'."),
+        ("{}", "sides[0].type", "`sides[0].type` is required."),
+        ('{"type": "left", "sizes": []}', "sides[0].sizes",
+         "`sides[0].sizes` must have at least 1 items. Given: 0."),
+        ('{"type": "left", "sizes": [1, 2, 3]}', "sides[0].sizes",
+         "`sides[0].sizes` must have at most 2 items. Given: 3."),
+        ('{"type": "right"}', "sides[0].name", "`sides[0].name` is required."),
+        ('{"type": "right", "name": "a b"}', "sides[0].name",
+         "`sides[0].name` must match ^[a-z]+$. Given: 'a b'."),
+    ],
+)  # fmt: skip
+def test_a_fault_in_one_of_several_kinds_is_named_as_it_was_sent(
+    side: str, param: str, message: str
+) -> None:
+    with pytest.raises(InvalidParameter) as raised:
+        parse_body(Sides, f'{{"sides": [{side}]}}'.encode())
+    assert (raised.value.param, raised.value.message) == (param, message)
+
+
+def test_a_field_of_several_types_is_named_without_them() -> None:
+    with pytest.raises(InvalidParameter) as raised:
+        parse_body(Sides, b'{"sides": [], "content": 5}')
+    assert raised.value.param == "content"
+
+
+def test_a_constant_is_told_what_was_given() -> None:
+    with pytest.raises(InvalidParameter) as raised:
+        parse_body(Left, b'{"type": "right", "sizes": [1]}')
+    assert raised.value.message == "`type` must be 'left'. Given: 'right'."
 
 
 BROKEN = {

@@ -26,7 +26,12 @@ def result(id: str = "call_1", content: Any = "sunny") -> dict[str, Any]:
 def test_calls_and_their_results_are_linked() -> None:
     parts = [{"type": "text", "text": "sun"}, {"type": "text", "text": "ny"}]
     conversation = parse_messages(
-        [USER, calling(call(), call("b", "now", "")), result("b", "12:00"), result(content=parts)]
+        [
+            USER,
+            calling(call(), call("b", "now", "")),
+            {**result("b", "12:00"), "name": "now"},
+            result(content=parts),
+        ]
     )
     assert conversation.messages == (
         Message("user", "Weather?"),
@@ -82,7 +87,8 @@ def test_an_answer_of_ours_with_text_and_calls_is_taken_back() -> None:
          "must be a list of at most 128 calls. Given: 1."),
         ([USER, calling()], "messages[1].content",
          "must be a string or a list of text parts. Given: null."),
-        ([USER, {**result(), "name": "f"}], "messages[1].name", "is not supported. Leave it out."),
+        ([USER, calling(call()), {**result(), "name": "f"}], "messages[2].name",
+         "must be that of the function called: 'get_weather'. Given: 'f'. Leave it out."),
     ],
 )  # fmt: skip
 def test_what_does_not_belong_together_is_refused_by_place(

@@ -100,7 +100,8 @@ def _access(settings: ServerSettings) -> list[Middleware]:
         CORSMiddleware,
         allow_origins=origins,
         allow_methods=("GET", "POST"),
-        allow_headers=("authorization", "content-type", "x-api-key", "x-request-id"),
+        # OpenAI's client adds headers of its own, more of them with each version.
+        allow_headers=("*",),
         expose_headers=_SHOWN_TO_PAGES,
     )
     file = Path(access.keys_file) if access.keys_file else None

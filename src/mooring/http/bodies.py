@@ -51,7 +51,9 @@ def _media_type(request: Request, types: Collection[str]) -> str:
         name, _, value = option.partition("=")
         if name.strip() != "charset" or value.strip().strip('"') not in ("utf-8", "utf8"):
             raise HTTPException(
-                415, f"The only option of `Content-Type` is charset=utf-8. Given: {option[:40]}."
+                415,
+                "The only option of `Content-Type` is charset=utf-8. "
+                f"Given: {option.strip()[:40]}.",
             )
     return media_type
 
@@ -70,5 +72,5 @@ def _check_encoding(request: Request) -> None:
 
 
 def _too_large(limit: int) -> HTTPException:
-    message = f"The body must have at most {limit} bytes."
+    message = f"The body must have at most {limit} bytes. Send less, or raise --max-body-bytes."
     return HTTPException(413, message, {"connection": "close"})

@@ -1,11 +1,13 @@
 """Bytes to a checked body: parsed once, and every failure said in our own words."""
 
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from mooring.errors import InvalidInput, InvalidJson, InvalidParameter
+from mooring.protocol.values import shown
 
 Body = TypeVar("Body", bound="StrictBody")
 
@@ -21,8 +23,7 @@ def parse_body(kind: type[Body], body: bytes) -> Body:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise _in_our_words(first) from None
+        raise _in_our_words(error.errors(include_url=False)[0], body) from None
 
 
 def parse_object(body: bytes) -> dict[str, object]:
@@ -36,29 +37,58 @@ def parse_object(body: bytes) -> dict[str, object]:
     return value
 
 
-def _in_our_words(error: ErrorDetails) -> InvalidInput:
-    param = _path(error["loc"])
+def _in_our_words(error: ErrorDetails, body: bytes) -> InvalidInput:
+    if error["type"] == "json_invalid":
+        reason = error["msg"].removeprefix("Invalid JSON: ")
+        return InvalidJson(f"The body must be valid JSON: {reason}.")
+    if not error["loc"]:
+        return _not_an_object()
+    param = _path(_fields_of(error, from_json(body)))
+    if error["type"] == "extra_forbidden":
+        return InvalidParameter(f"Unknown field `{param}`. Leave it out.", param=param)
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        param = f"{param}.{error['ctx']['discriminator'].strip(chr(39))}"
+    if error["type"] in ("missing", "union_tag_not_found"):
+        return InvalidParameter(f"`{param}` is required.", param=param)
+    rule, given = _rule_and_given(error)
+    return InvalidParameter(f"`{param}` must {rule}. Given: {given}.", param=param)
+
+
+def _rule_and_given(error: ErrorDetails) -> tuple[str, str]:
+    limits, value = error.get("ctx", {}), error["input"]
     match error["type"]:
-        case "json_invalid":
-            reason = error["msg"].removeprefix("Invalid JSON: ")
-            return InvalidJson(f"The body must be valid JSON: {reason}.")
-        case "extra_forbidden":
-            return InvalidParameter(f"Unknown field `{param}`. Leave it out.", param=param)
-        case "missing":
-            return InvalidParameter(f"`{param}` is required.", param=param)
-        case _ if not error["loc"]:
-            return _not_an_object()
+        case "too_short":
+            return f"have at least {limits['min_length']} items", str(limits["actual_length"])
+        case "too_long":
+            return f"have at most {limits['max_length']} items", str(limits["actual_length"])
+        case "string_pattern_mismatch":
+            return f"match {limits['pattern']}", shown(value)
+        case "union_tag_invalid":
+            return f"be one of: {limits['expected_tags']}", shown(limits["tag"])
+        case "literal_error":
+            return f"be {limits['expected']}", shown(value)
         case _:
-            rule = error["msg"].removeprefix("Input should be ")
-            given = type(error["input"]).__name__
-            return InvalidParameter(f"`{param}` must be {rule}. Given: {given}.", param=param)
+            return f"be {error['msg'].removeprefix('Input should be ')}", type(value).__name__
+
+
+def _fields_of(error: ErrorDetails, body: Any) -> list[int | str]:
+    """Return where a fault is, without the steps that name which kind of a union was tried."""
+    fields: list[int | str] = []
+    for number, step in enumerate(error["loc"], 1):
+        last = number == len(error["loc"])
+        if isinstance(step, int) or (isinstance(body, dict) and step in body):
+            fields.append(step)
+            body = body[step]
+        elif last and error["type"] == "missing":
+            fields.append(step)
+    return fields
 
 
 def _not_an_object() -> InvalidJson:
     return InvalidJson("The body must be a JSON object.")
 
 
-def _path(location: tuple[int | str, ...]) -> str:
+def _path(location: Sequence[int | str]) -> str:
     """Write a location as `messages[2].content`, at most 100 characters of it."""
     path = ""
     for step in location:

@@ -21,7 +21,7 @@ ROLES = {
 }
 """The roles that clients write, and what models know them as."""
 
-_FIELDS = {"assistant": ("name", "tool_calls"), "tool": ("tool_call_id",)}
+_FIELDS = {"assistant": ("name", "tool_calls"), "tool": ("name", "tool_call_id")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,10 @@ def template_options(
 
 
 def linked(messages: Sequence[Message], place: Place) -> tuple[Message, ...]:
-    """Give each result of a call the name of its function; refuse one that answers no call."""
+    """Give each result of a call the name of its function; refuse one that answers no call.
+
+    Many clients send that name with the result; another one is refused.
+    """
     names: dict[str, str] = {}
     result = []
     for index, message in enumerate(messages):
@@ -90,6 +93,11 @@ def linked(messages: Sequence[Message], place: Place) -> tuple[Message, ...]:
                 raise (place[index] / "tool_call_id").refused(
                     "must be the id of a tool call that came before. "
                     f"Given: {shown(message.tool_call_id)}."
+                )
+            if message.name not in (None, name):
+                raise (place[index] / "name").refused(
+                    f"must be that of the function called: {shown(name)}. "
+                    f"Given: {shown(message.name)}. Leave it out."
                 )
             message = replace(message, name=name)
         result.append(message)
@@ -130,12 +138,12 @@ def _parse_message(message: object, place: Place) -> Message:
     if calls and is_missing(content):
         content = ""
     text = _parse_content(content, place / "content")
+    name = message.get("name")
+    named = None if is_missing(name) else check_text(name, place / "name")
     if role != "tool":
-        name = message.get("name")
-        named = None if is_missing(name) else check_text(name, place / "name")
         return Message(ROLES[role], text, calls, name=named)
     answered = check_text(message.get("tool_call_id"), place / "tool_call_id")
-    return Message(role, text, tool_call_id=answered)
+    return Message(role, text, tool_call_id=answered, name=named)
 
 
 def _parse_content(content: object, place: Place) -> str:

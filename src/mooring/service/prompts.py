@@ -75,13 +75,15 @@ class PromptReader:
             raise InvalidPrompt("The prompt must have at least one token. Given: none.")
         return ReadPrompt(text, ids)
 
-    def checked(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        """Return token ids that the model has; raise `InvalidPrompt` for others."""
+    def checked(self, ids: tuple[int, ...], field: str = "prompt") -> tuple[int, ...]:
+        """Return token ids that the model has; raise `InvalidPrompt` naming `field` for others."""
         limit = self._capabilities.vocabulary_size
         for token in ids:
             if not 0 <= token < limit:
                 raise InvalidPrompt(
-                    f"Prompt token ids must be >= 0 and < {limit}. Given: {token}.", param="prompt"
+                    f"`{field}` must hold token ids >= 0 and < {limit}. Given: {token}. "
+                    "Use this model's own tokenizer.",
+                    param=field,
                 )
         return ids
 

@@ -165,7 +165,7 @@ class TextService:
 
     async def text_of(self, token_ids: Sequence[int]) -> str:
         """Return the text of tokens, special ones too; raise `InvalidPrompt` for no token."""
-        ids = self._reader.checked(tuple(token_ids))
+        ids = self._reader.checked(tuple(token_ids), "tokens")
         return await asyncio.to_thread(self._tokenizer.decode, ids, skip_special_tokens=False)
 
     async def _check_grammar(self, request: TextRequest) -> None:

@@ -116,7 +116,7 @@ class ResponseFormat:
             "store": False,
             "temperature": sampling.temperature,
             "text": text,
-            "tool_choice": asked.tool_choice or ("auto" if asked.tools else "none"),
+            "tool_choice": asked.tool_choice or "auto",
             "tools": [_tool(tool.model_dump()) for tool in asked.tools or ()],
             "top_logprobs": 0,
             "top_p": sampling.top_p,

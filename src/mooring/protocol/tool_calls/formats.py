@@ -58,9 +58,13 @@ class ToolFormat:
     new_id: Callable[[], str] = _long_id
 
     def reader(self, use: ToolUse, *, eager: bool) -> CallReader:
-        """Return what reads one answer to a request that may use tools like this."""
-        reader = CallReader(self.parser(eager=eager), only_first=not use.parallel)
-        if use.mode == "required":
+        """Return what reads one answer to a request that may use tools like this.
+
+        A demanded call that was cut off is a call all the same: nothing else can have been begun.
+        """
+        demanded = use.mode == "required"
+        reader = CallReader(self.parser(eager=eager or demanded), only_first=not use.parallel)
+        if demanded:
             reader.push(self.writing.opening)
         return reader
 
