@@ -1,32 +1,40 @@
 """Models of a real size with random weights: speed does not depend on what weights say.
 
-    python -m benchmarks.models FOLDER [S M R]
+    python -m benchmarks.models FOLDER [S M R MPT-7B]
 
 writes S, a Llama of 443 million parameters, M, an MPT of 435 million with ALiBi, and R, one of 421
 million with code of its own, as bfloat16 safetensors with a byte-level BPE tokenizer of 32,000
-tokens; the same bytes at every run. What is there already is kept.
+tokens; the same bytes at every run. What is there already is kept. MPT-7B, with the dimensions of
+the model of that name and 13.3 GB, is written only where it is named, in 5 GB of memory.
 """
 
 import argparse
 import fcntl
+import json
 import random
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MptConfig,
     MptForCausalLM,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
 VOCABULARY_SIZE = 32_000
+SHARD_BYTES = 2_000_000_000
 PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
 
 _CONSONANTS, _VOWELS = "bcdfghjklmnprstvwz", "aeiou"
@@ -65,7 +73,16 @@ def make_r() -> PreTrainedModel:
     return KelpForCausalLM(KelpConfig(bos_token_id=1, eos_token_id=2))
 
 
+def mpt_7b() -> MptConfig:
+    """Return the dimensions of MPT-7B: 6.6 billion parameters, tied embeddings, ALiBi."""
+    return MptConfig(
+        vocab_size=50_432, d_model=4096, n_layers=32, n_heads=32, max_seq_len=2048,
+        use_cache=True, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+
+
 MODELS: dict[str, Callable[[], PreTrainedModel]] = {"S": make_s, "M": make_m, "R": make_r}
+LARGE: dict[str, Callable[[], PreTrainedConfig]] = {"MPT-7B": mpt_7b}
 OWN_CODE = frozenset({"R"})
 
 
@@ -74,13 +91,62 @@ def write_model(name: str, folder: Path) -> Path:
     target = folder / name
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        if not (target / "model.safetensors").exists():
+        if not target.exists():
             partial = target.with_name(f"{name}.part")
-            _weights(MODELS[name]).save_pretrained(partial)
+            shutil.rmtree(partial, ignore_errors=True)  # of a run that was ended
+            if name in LARGE:
+                write_piecewise(LARGE[name](), partial)
+            else:
+                _weights(MODELS[name]).save_pretrained(partial)
             partial.rename(target)
         if not (target / "tokenizer.json").exists():
             make_tokenizer().save_pretrained(target)
     return target
+
+
+def write_piecewise(config: PreTrainedConfig, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
+    """Write random weights for `config` shard by shard, so that no more is ever in memory."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    tied = model.all_tied_weights_keys
+    shapes = {name: of.shape for name, of in model.state_dict().items() if name not in tied}
+    shards = _shards({name: 2 * shape.numel() for name, shape in shapes.items()}, shard_bytes)
+    config.architectures = [type(model).__name__]
+    config.dtype = torch.bfloat16
+    config.save_pretrained(folder)
+    GenerationConfig.from_model_config(config).save_pretrained(folder)
+    random_numbers = torch.Generator().manual_seed(0)
+    placed: dict[str, str] = {}
+    for number, names in enumerate(shards, start=1):
+        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        tensors = {name: _random(shapes[name], random_numbers) for name in names}
+        save_file(tensors, folder / file, {"format": "pt"})
+        placed |= dict.fromkeys(names, file)
+    index = {
+        "metadata": {"total_size": sum(2 * shape.numel() for shape in shapes.values())},
+        "weight_map": placed,
+    }
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+
+
+def _shards(sizes: dict[str, int], most: int) -> list[list[str]]:
+    shards: list[list[str]] = [[]]
+    for name, size in sizes.items():
+        if shards[-1] and sum(sizes[other] for other in shards[-1]) + size > most:
+            shards.append([])
+        shards[-1].append(name)
+    return shards
+
+
+def _random(shape: torch.Size, numbers: torch.Generator) -> torch.Tensor:
+    """Return the ones of a norm, or a matrix that four bits hold.
+
+    Rounding would change the tokens of weights drawn freely, far more than those of trained ones.
+    """
+    if len(shape) == 1:
+        return torch.ones(shape, dtype=torch.bfloat16)
+    steps = torch.randint(-8, 8, shape, generator=numbers, dtype=torch.int8)
+    return steps.to(torch.bfloat16) * 2**-8
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -144,7 +210,7 @@ def main() -> None:
     """Write the models that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("models", nargs="*", help="S, M, R; all if not given")
+    parser.add_argument("models", nargs="*", help="S, M, R, MPT-7B; not given: all but the last")
     options = parser.parse_args()
     for name in options.models or MODELS:
         sys.stdout.write(f"{write_model(name, options.folder)}\n")
