@@ -92,6 +92,19 @@ def test_a_demanded_call_that_is_cut_off_is_a_call(random_model: Running, missin
     assert said == ([streamed] if streamed else [])
 
 
+def test_a_schema_that_cannot_be_used_is_refused_with_the_reason_alone(
+    random_model: Running,
+) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "banana"}}}
+    answer = random_model.post(
+        "/v1/chat/completions", BODY | {"tools": [tool], "tool_choice": "required"}
+    )
+    assert answer.status_code == 400
+    message = answer.json()["error"]["message"]
+    assert "Invalid type: banana. Correct" in message
+    assert "arguments_0" not in message
+
+
 def test_responses_demand_calls_too(random_model: Running) -> None:
     tools: Any = [
         {"type": "function", "name": name, "parameters": parameters, "strict": True}

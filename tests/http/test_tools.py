@@ -196,7 +196,7 @@ def test_the_template_gets_tools_calls_and_results() -> None:
         ({"function_call": "auto"}, "function_call", "Send `tool_choice`"),
         ({"tools": [{"type": "custom", "custom": {}}]}, "tools[0].type", "must be 'function'"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]},
-         "tools[0].function.name", "pattern"),
+         "tools[0].function.name", "must match ^[a-zA-Z0-9_-]{1,64}$. Given: 'a b'."),
         ({"tools": [TOOL, TOOL]}, "tools[1]", "Given twice: get_weather"),
         ({"tools": [TOOL] * 129}, "tools", "at most 128"),
         ({"tools": None, "tool_choice": "auto"}, "tool_choice", "may only be given with `tools`"),

@@ -1,10 +1,14 @@
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from mooring.errors import InvalidInput, InvalidJson, InvalidParameter
-from mooring.protocol.body import StrictBody, parse_body, parse_object
+from mooring.protocol.body import Items, StrictBody, parse_body, parse_object
+from mooring.protocol.openai.chat import ChatBody
+from mooring.protocol.openai.decision_bodies import DecisionBody
+from mooring.protocol.openai.responses import ResponseBody
+from mooring.protocol.tokens import DetokenizeBody, TokenizeBody
 
 
 class Inner(StrictBody):
@@ -58,8 +62,8 @@ class Right(StrictBody):
 
 
 class Sides(StrictBody):
-    sides: list[Annotated[Left | Right, Field(discriminator="type")]]
-    content: str | list[Inner] = ""
+    sides: Items[Annotated[Left | Right, Field(discriminator="type")]]
+    content: str | Items[Inner] = ""
 
 
 @pytest.mark.parametrize(
@@ -85,10 +89,32 @@ def test_a_fault_in_one_of_several_kinds_is_named_as_it_was_sent(
     assert (raised.value.param, raised.value.message) == (param, message)
 
 
-def test_a_field_of_several_types_is_named_without_them() -> None:
+@pytest.mark.parametrize(
+    ("content", "param"), [("5", "content"), ('[{"flag": 1}]', "content[0].flag")]
+)
+def test_a_field_of_several_types_is_named_by_the_one_that_fits(content: str, param: str) -> None:
     with pytest.raises(InvalidParameter) as raised:
-        parse_body(Sides, b'{"sides": [], "content": 5}')
-    assert raised.value.param == "content"
+        parse_body(Sides, f'{{"sides": [], "content": {content}}}'.encode())
+    assert raised.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "item"),
+    [
+        (ChatBody, "tools", "{}"),
+        (ResponseBody, "tools", "{}"),
+        (TokenizeBody, "tools", "{}"),
+        (DetokenizeBody, "tokens", '"a"'),
+        (DecisionBody, "input", "{}"),
+        (DecisionBody, "questions", "{}"),
+    ],
+)
+def test_a_long_list_of_faults_is_not_collected(
+    kind: type[StrictBody], field: str, item: str
+) -> None:
+    with pytest.raises(ValidationError) as raised:
+        kind.model_validate_json(f'{{"{field}": [{", ".join([item] * 100)}]}}')
+    assert raised.value.error_count() < 10
 
 
 def test_a_constant_is_told_what_was_given() -> None:

@@ -1,15 +1,26 @@
 """Bytes to a checked body: parsed once, and every failure said in our own words."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from mooring.errors import InvalidInput, InvalidJson, InvalidParameter
 from mooring.protocol.values import shown
 
 Body = TypeVar("Body", bound="StrictBody")
+Item = TypeVar("Item")
+
+_KINDS_AT_MOST = 8
+
+
+class _FirstFault(FailFast):
+    __hash__ = object.__hash__  # unions of such types want one
+
+
+Items = Annotated[list[Item], _FirstFault()]
+"""A list whose first bad item is its only fault: collecting a million would hold up everybody."""
 
 
 class StrictBody(BaseModel):
@@ -23,7 +34,7 @@ def parse_body(kind: type[Body], body: bytes) -> Body:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        raise _in_our_words(error.errors(include_url=False)[0], body) from None
+        raise _in_our_words(error.errors(include_url=False), body) from None
 
 
 def parse_object(body: bytes) -> dict[str, object]:
@@ -37,13 +48,14 @@ def parse_object(body: bytes) -> dict[str, object]:
     return value
 
 
-def _in_our_words(error: ErrorDetails, body: bytes) -> InvalidInput:
-    if error["type"] == "json_invalid":
-        reason = error["msg"].removeprefix("Invalid JSON: ")
+def _in_our_words(errors: Sequence[ErrorDetails], body: bytes) -> InvalidInput:
+    if errors[0]["type"] == "json_invalid":
+        reason = errors[0]["msg"].removeprefix("Invalid JSON: ")
         return InvalidJson(f"The body must be valid JSON: {reason}.")
-    if not error["loc"]:
+    if not errors[0]["loc"]:
         return _not_an_object()
-    param = _path(_fields_of(error, from_json(body)))
+    error, fields = _first(errors, from_json(body))
+    param = _path(fields)
     if error["type"] == "extra_forbidden":
         return InvalidParameter(f"Unknown field `{param}`. Leave it out.", param=param)
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
@@ -52,6 +64,14 @@ def _in_our_words(error: ErrorDetails, body: bytes) -> InvalidInput:
         return InvalidParameter(f"`{param}` is required.", param=param)
     rule, given = _rule_and_given(error)
     return InvalidParameter(f"`{param}` must {rule}. Given: {given}.", param=param)
+
+
+def _first(errors: Sequence[ErrorDetails], body: Any) -> tuple[ErrorDetails, list[int | str]]:
+    """Return the first fault and its place; in a union, by the kind that fits best."""
+    place = _fields_of(errors[0], body)
+    placed = ((error, _fields_of(error, body)) for error in errors[:_KINDS_AT_MOST])
+    inside = [(error, fields) for error, fields in placed if fields[: len(place)] == place]
+    return max(inside, key=lambda found: len(found[1]))
 
 
 def _rule_and_given(error: ErrorDetails) -> tuple[str, str]:

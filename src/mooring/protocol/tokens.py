@@ -6,7 +6,7 @@ from typing import Any
 
 from mooring.errors import InvalidParameter, InvalidPrompt
 from mooring.generation import PromptInput, RawText
-from mooring.protocol.body import StrictBody, parse_body
+from mooring.protocol.body import Items, StrictBody, parse_body
 from mooring.protocol.messages import parse_messages, template_options
 from mooring.protocol.openai.tools import FunctionTool
 
@@ -37,7 +37,7 @@ class TokenizeBody(StrictBody):
     model: str | None = None
     prompt: str | None = None
     messages: Any = None
-    tools: list[FunctionTool] | None = None
+    tools: Items[FunctionTool] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
@@ -49,7 +49,7 @@ class DetokenizeBody(StrictBody):
     """What a client may send to `/detokenize`."""
 
     model: str | None = None
-    tokens: list[int]
+    tokens: Items[int]
 
 
 def parse_tokenize(body: bytes) -> TokenizeCall:

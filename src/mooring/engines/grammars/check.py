@@ -1,6 +1,7 @@
 """Finds out whether a grammar can be used, before a request with it is let in."""
 
 import json
+import re
 import subprocess
 import sys
 from collections import OrderedDict
@@ -52,6 +53,8 @@ class GrammarCheck:
             )
         reason = self._reason(grammar)
         if reason is not None:
+            if grammar.kind == "lark" and not grammar.param.startswith("structured_outputs"):
+                reason = _without_source(reason)
             raise InvalidParameter(
                 f"`{grammar.param}` cannot be used: {reason}. Correct or simplify it.",
                 param=grammar.param,
@@ -104,3 +107,8 @@ class GrammarCheck:
         if process is not None:
             process.kill()
             process.communicate()
+
+
+def _without_source(reason: str) -> str:
+    """Return a reason without lines of a grammar that the client has not written."""
+    return re.sub(r"^at \d+\(\d+\): | \d+ \| .*", "", reason)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from mooring.errors import InvalidParameter, InvalidPrompt, UnsupportedParameter
 from mooring.generation import LogprobsWanted
-from mooring.protocol.body import parse_body
+from mooring.protocol.body import Items, parse_body
 from mooring.protocol.messages import parse_messages, template_options
 from mooring.protocol.openai.fields import VLLM_OFF, GenerationBody, OpenAICall, refuse_unsupported
 from mooring.protocol.openai.logprobs import checked_count
@@ -27,7 +27,7 @@ class ChatBody(GenerationBody):
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
     prompt_cache_options: dict[str, Any] | None = None
-    tools: list[FunctionTool] | None = None
+    tools: Items[FunctionTool] | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
 

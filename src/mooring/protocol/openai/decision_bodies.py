@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mooring.protocol.body import StrictBody
+from mooring.protocol.body import Items, StrictBody
 
 MAX_QUESTIONS, MAX_OPTIONS = 400, 255
 
@@ -22,11 +22,11 @@ class JsonPart(StrictBody):
     """A part that is JSON, shown to the model as text."""
 
     type: Literal["input_json"]
-    data: dict[str, Any] | list[dict[str, Any]]
+    data: dict[str, Any] | Items[dict[str, Any]]
 
 
 Part = Annotated[TextPart | JsonPart, Field(discriminator="type")]
-Content = str | list[Part]
+Content = str | Items[Part]
 
 
 class InputMessage(StrictBody):
@@ -60,7 +60,7 @@ class ChoiceBody(_Question):
     """One of several values."""
 
     type: Literal["choice"]
-    choices: list[ChoiceOption] = Field(min_length=2, max_length=MAX_OPTIONS)
+    choices: Items[ChoiceOption] = Field(min_length=2, max_length=MAX_OPTIONS)
 
 
 class ScoreLevel(StrictBody):
@@ -74,7 +74,7 @@ class ScoreBody(_Question):
     """A level of a scale, from the lowest to the highest."""
 
     type: Literal["score"]
-    levels: list[ScoreLevel] = Field(min_length=2, max_length=MAX_OPTIONS)
+    levels: Items[ScoreLevel] = Field(min_length=2, max_length=MAX_OPTIONS)
 
 
 QuestionBody = Annotated[PredicateBody | ChoiceBody | ScoreBody, Field(discriminator="type")]
@@ -84,8 +84,8 @@ class DecisionBody(StrictBody):
     """What a client may send."""
 
     model: str
-    input: str | list[InputMessage]
-    questions: list[QuestionBody] = Field(min_length=1, max_length=MAX_QUESTIONS)
+    input: str | Items[InputMessage]
+    questions: Items[QuestionBody] = Field(min_length=1, max_length=MAX_QUESTIONS)
     prompt_cache_key: str | None = None
     prompt_cache_options: dict[str, Any] | None = None
     safety_identifier: str | None = None

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from mooring.errors import InvalidParameter
 from mooring.generation import Grammar
-from mooring.protocol.body import StrictBody, parse_body
+from mooring.protocol.body import Items, StrictBody, parse_body
 from mooring.protocol.openai.fields import OpenAICall, refuse_unsupported
 from mooring.protocol.openai.response_input import parse_input
 from mooring.protocol.openai.structured import parse_text_format
@@ -72,7 +72,7 @@ class ResponseBody(StrictBody):
     stream: bool | None = None
     stream_options: ResponseStreamOptions | None = None
     text: TextOptions | None = None
-    tools: list[ResponseTool] | None = None
+    tools: Items[ResponseTool] | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
 
