@@ -318,3 +318,22 @@ def test_pages_that_are_let_in_may_send_the_headers_of_the_openai_client(guarded
         asked["origin"] = "https://evil.example"
         answer = client.options("/v1/chat/completions", headers=asked)
     assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "origin", ["", "app.example", "https://app.example/", "https://App.example", "https://*.a.b"]
+)
+def test_an_origin_that_no_browser_sends_is_refused_at_the_start(origin: str) -> None:
+    settings = ServerSettings(access=AccessSettings(cors_origins=(origin,)))
+    with pytest.raises(InvalidInput, match="as browsers do"):
+        create_app(ModelHost(IDENTITY), settings)
+
+
+def test_every_page_may_be_let_in() -> None:
+    settings = ServerSettings(access=AccessSettings(cors_origins=("*",)))
+    with running_server(settings=settings) as running, running.client as client:
+        answer = client.post(
+            "/v1/completions", json=TEXT, headers={"origin": "https://any.example"}
+        )
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == "*"

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mooring.errors import Forbidden, InvalidInput, MooringError, Refused
 from mooring.http.errors import problem_of, refusal
 from mooring.http.identification import record_of
+from mooring.protocol.values import shown
 from mooring.service.callers import Caller
 from mooring.service.keys import KeyRing
 from mooring.settings import AccessSettings
@@ -20,6 +21,9 @@ OPEN = frozenset({"/health", "/ready", "/ping"})
 METRICS = "/metrics"
 """For machines too, but it names who uses the server: only keys that may, unless it is opened."""
 
+ANY_ORIGIN = "*"
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
 _CALLER = "mooring.caller"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
@@ -28,6 +32,17 @@ _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
 def open_paths(access: AccessSettings) -> frozenset[str]:
     """Return what needs no key."""
     return OPEN | {METRICS} if access.open_metrics else OPEN
+
+
+def checked_origin(origin: str) -> str:
+    """Return an origin as browsers write it, or `*` for all; raise `InvalidInput` for others."""
+    if origin != ANY_ORIGIN and _ORIGIN.fullmatch(origin) is None:
+        raise InvalidInput(
+            "`cors_origins` must be written as browsers do: scheme, host and port if it is not "
+            f"the usual one, in lower case and without a path, or `*`. Given: {shown(origin)}. "
+            "Example: https://app.example."
+        )
+    return origin
 
 
 def caller_of(scope: Scope) -> Caller:
@@ -70,7 +85,7 @@ class HostCheck:
                 "This server does not answer to that `Host`. Start it with --allowed-host, or ask "
                 "it by a name that it has."
             )
-        if method not in _SAFE:
+        if method not in _SAFE and ANY_ORIGIN not in self._origins:
             for origin in headers.getlist("origin"):
                 if origin not in self._origins and urlsplit(origin).netloc != host:
                     raise Forbidden(

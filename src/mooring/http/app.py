@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from mooring import __version__
 from mooring.errors import MooringError
-from mooring.http.access import METRICS, HostCheck, KeyCheck, open_paths
+from mooring.http.access import METRICS, HostCheck, KeyCheck, checked_origin, open_paths
 from mooring.http.decisions import DecisionRoutes
 from mooring.http.errors import note_disconnect, report_error, report_http_error
 from mooring.http.identification import Identification
@@ -95,7 +95,7 @@ def create_app(
 def _access(settings: ServerSettings) -> list[Middleware]:
     """Return what decides who gets in, in order."""
     access = settings.access
-    origins = access.cors_origins
+    origins = tuple(checked_origin(origin) for origin in access.cors_origins)
     cross_origin = Middleware(
         CORSMiddleware,
         allow_origins=origins,
