@@ -139,13 +139,19 @@ def _shards(sizes: dict[str, int], most: int) -> list[list[str]]:
 
 
 def _random(shape: torch.Size, numbers: torch.Generator) -> torch.Tensor:
-    """Return the ones of a norm, or a matrix that four bits hold.
+    """Return the ones of a norm, or a matrix that four bits hold: -8 to 7 times a step, or its
+    opposite, for each 128 values.
 
     Rounding would change the tokens of weights drawn freely, far more than those of trained ones.
+    Their mean must be zero: else it adds up in hidden values, and bfloat16 cannot hold the rest.
     """
     if len(shape) == 1:
         return torch.ones(shape, dtype=torch.bfloat16)
-    steps = torch.randint(-8, 8, shape, generator=numbers, dtype=torch.int8)
+    steps = torch.randint(-7, 8, shape, generator=numbers, dtype=torch.int8)
+    groups = steps.view(-1, 128)
+    places = torch.randint(0, 128, (len(groups), 1), generator=numbers)
+    signs = torch.randint(0, 2, places.shape, generator=numbers, dtype=torch.int8) * 2 - 1
+    groups.scatter_(1, places, signs * 8)
     return steps.to(torch.bfloat16) * 2**-8
 
 
