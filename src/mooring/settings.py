@@ -12,6 +12,7 @@ WeightFormat = Literal["int8", "int4", "fp16"]
 
 
 ToolFormatName = Literal["auto", "hermes", "llama3", "mistral", "none"]
+ReasoningFormatName = Literal["auto", "think", "none"]
 UpstreamKind = Literal["vllm", "sglang", "llama.cpp", "transformers", "openai"]
 
 
@@ -157,7 +158,7 @@ class ServerSettings:
     """Where and how `mooring serve` listens: with TLS where a certificate and its key are given.
 
     `tool_format` is how the model writes calls of tools: "auto" asks its chat template, with "none"
-    they stay text.
+    they stay text. `reasoning_format` is how it writes thoughts, likewise.
     """
 
     host: str = "127.0.0.1"
@@ -166,6 +167,7 @@ class ServerSettings:
     tls_cert: str | None = None
     tls_key: str | None = None
     tool_format: ToolFormatName = "auto"
+    reasoning_format: ReasoningFormatName = "auto"
     engine: EngineSettings = field(default_factory=EngineSettings)
     limits: ServiceLimits = field(default_factory=ServiceLimits)
     server: ServerLimits = field(default_factory=ServerLimits)

@@ -31,6 +31,12 @@ def serve(
         Literal["auto", "hermes", "llama3", "mistral", "none"],
         typer.Option(help="How the model writes calls of tools; none leaves them in the text."),
     ] = "auto",
+    reasoning_format: Annotated[
+        Literal["auto", "think", "none"],
+        typer.Option(
+            help="How the model writes thoughts: think is <think>...</think>; none leaves them."
+        ),
+    ] = "auto",
     conversion: Conversion = None,
     device: Device = "auto",
     dtype: Dtype = None,
@@ -119,6 +125,7 @@ def serve(
         tls_cert=tls_cert,
         tls_key=tls_key,
         tool_format=tool_format,
+        reasoning_format=reasoning_format,
         engine=EngineSettings(
             engine,
             device,

@@ -36,7 +36,8 @@ class Message:
     """One turn of a conversation.
 
     A model's turn may make `tool_calls`; a turn of the role `tool` is the result of the call
-    `tool_call_id` of the function `name`. Of other roles `name` says who speaks.
+    `tool_call_id` of the function `name`. Of other roles `name` says who speaks. `thought` is what
+    a model thought before it said `content`.
     """
 
     role: str
@@ -44,6 +45,7 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
+    thought: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

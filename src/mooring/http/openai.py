@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -9,6 +10,7 @@ from uuid import uuid4
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from mooring.generation import Conversation
 from mooring.http.access import caller_of
 from mooring.http.answering import Answered, begin, complete
 from mooring.http.bodies import JSON, read_body
@@ -25,12 +27,14 @@ from mooring.protocol.openai.answers import (
 )
 from mooring.protocol.openai.chat import parse_chat
 from mooring.protocol.openai.chat_answers import ChatFormat
+from mooring.protocol.openai.chat_thought_answers import ChatThoughtFormat
 from mooring.protocol.openai.chat_tool_answers import ChatToolFormat
 from mooring.protocol.openai.completion_answers import CompletionFormat
 from mooring.protocol.openai.completions import parse_completion
 from mooring.protocol.openai.fields import OpenAICall
 from mooring.protocol.openai.response_answers import ResponseFormat
 from mooring.protocol.openai.responses import ResponseCall, parse_response
+from mooring.protocol.thoughts import MARKS
 from mooring.protocol.tokens import rendered_body
 from mooring.protocol.tool_calls.asking import with_tools
 from mooring.protocol.tool_calls.formats import ToolFormat, chosen_format
@@ -89,7 +93,7 @@ class OpenAIRoutes:
         return await self._answer(request, self._parse_response, self._response_format)
 
     def _parse_chat(self, body: bytes) -> OpenAICall:
-        call = parse_chat(body)
+        call = self._with_thoughts(parse_chat(body))
         if call.tool_use is None:
             return call
         return with_tools(
@@ -98,12 +102,26 @@ class OpenAIRoutes:
 
     def _chat_format(self, call: OpenAICall) -> AnswerFormat:
         tools = self._tools(call)
-        if call.tool_use is None or tools is None:
-            return ChatFormat()
-        return ChatToolFormat(tools, call.tool_use)
+        answers = ChatFormat()
+        if call.tool_use is not None and tools is not None:
+            answers = ChatToolFormat(tools, call.tool_use)
+        if call.thinking is None:
+            return answers
+        return ChatThoughtFormat(answers, thinking=call.thinking)
+
+    def _with_thoughts(self, call: AnyCall) -> AnyCall:
+        """Say whether thoughts are read; an answer that keeps to a form from the start has none."""
+        setting, service = self._settings.reasoning_format, self._host.service
+        reads = setting == "think" or (setting == "auto" and service.knows_thoughts)
+        kept = call.grammar is not None or (call.tool_use and call.tool_use.mode == "required")
+        (prompt,) = call.prompts
+        if not reads or kept or not isinstance(prompt, Conversation):
+            return call
+        thinking = service.opens_thought(prompt)
+        return replace(call, thinking=thinking, marks=(*call.marks, *MARKS))
 
     def _parse_response(self, body: bytes) -> ResponseCall:
-        call = parse_response(body)
+        call = self._with_thoughts(parse_response(body))
         if call.tool_use is None:
             return call
         return with_tools(call, self._tools(call), self._host.service.special, strict="strict")

@@ -21,7 +21,9 @@ ROLES = {
 }
 """The roles that clients write, and what models know them as."""
 
-_FIELDS = {"assistant": ("name", "tool_calls"), "tool": ("name", "tool_call_id")}
+# What models thought, as vLLM names it and as others do.
+_THOUGHTS = ("reasoning", "reasoning_content")
+_FIELDS = {"assistant": ("name", "tool_calls", *_THOUGHTS), "tool": ("name", "tool_call_id")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +136,29 @@ def _parse_message(message: object, place: Place) -> Message:
         raise (place / "role").refused(f"must be one of: {', '.join(ROLES)}. Given: {shown(role)}.")
     _refuse_others(message, ("role", "content", *_FIELDS.get(role, ("name",))), place)
     calls = _parse_calls(message.get("tool_calls"), place / "tool_calls")
+    thought = _parse_thought(message, place) if role == "assistant" else None
     content = message.get("content")
-    if calls and is_missing(content):
+    if (calls or thought) and is_missing(content):
         content = ""
     text = _parse_content(content, place / "content")
     name = message.get("name")
     named = None if is_missing(name) else check_text(name, place / "name")
     if role != "tool":
-        return Message(ROLES[role], text, calls, name=named)
+        return Message(ROLES[role], text, calls, name=named, thought=thought)
     answered = check_text(message.get("tool_call_id"), place / "tool_call_id")
     return Message(role, text, tool_call_id=answered, name=named)
+
+
+def _parse_thought(message: Mapping[Any, Any], place: Place) -> str | None:
+    """Return what a model thought, for which there are two names."""
+    thoughts = [
+        check_text(message[name], place / name)
+        for name in _THOUGHTS
+        if not is_missing(message.get(name))
+    ]
+    if len(set(thoughts)) > 1:
+        raise (place / _THOUGHTS[1]).refused(f"must be the same as `{_THOUGHTS[0]}`. Send one.")
+    return thoughts[0] if thoughts else None
 
 
 def _parse_content(content: object, place: Place) -> str:

@@ -17,6 +17,7 @@ from mooring.errors import (
 )
 from mooring.generation import (
     NO_LOGPROBS,
+    Conversation,
     GenerationRequest,
     Grammar,
     LogprobsWanted,
@@ -92,6 +93,15 @@ class TextService:
     def call_format(self) -> CallFormat | None:
         """How the model writes calls of tools, None where that cannot be told."""
         return self._prompt_format.call_format
+
+    @property
+    def knows_thoughts(self) -> bool:
+        """Whether the model may think before it answers, as far as its chat template tells."""
+        return self._prompt_format.knows_thoughts
+
+    def opens_thought(self, conversation: Conversation) -> bool:
+        """Whether the answer to a conversation begins within a thought."""
+        return self._prompt_format.opens_thought(conversation)
 
     def special(self, marks: Sequence[str]) -> frozenset[str]:
         """Return those of `marks` that the model's tokenizer counts as special."""

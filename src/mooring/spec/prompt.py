@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal, NoReturn, Self
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from mooring.errors import BrokenSource, InvalidPrompt, UnsupportedParameter
 from mooring.generation import Conversation, Message, TemplateOptions
+from mooring.generation.thoughts import is_thinking, knows_thoughts
 from mooring.spec.template_options import check_options, cut_after
 from mooring.spec.tools import CallFormat, call_format_of, template_messages, template_tools
 
@@ -77,6 +79,22 @@ class PromptFormat(BaseModel):
     def call_format(self) -> CallFormat | None:
         """How the model writes calls of tools, None where its template does not tell."""
         return call_format_of(self.template) if self.takes_tools and self.template else None
+
+    @property
+    def knows_thoughts(self) -> bool:
+        """Whether the model may think before it answers, as far as its template tells."""
+        return knows_thoughts(self.template)
+
+    def opens_thought(self, conversation: Conversation) -> bool:
+        """Whether the answer to a conversation begins within a thought."""
+        if not conversation.options.continues:
+            # Only what follows the messages matters, and what else the client says of them.
+            last = Message("user", "hello")
+            conversation = replace(conversation, messages=(last,), tools=())
+        try:
+            return is_thinking(self.render_conversation(conversation))
+        except InvalidPrompt:
+            return False
 
     def render_conversation(self, conversation: Conversation) -> str:
         """Return the full prompt for a conversation with its tools, or say what has no place."""

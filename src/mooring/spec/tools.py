@@ -57,6 +57,8 @@ def _template_message(message: Message, *, as_text: bool) -> dict[str, Any]:
         fields["tool_call_id"] = message.tool_call_id
     if message.name is not None:
         fields["name"] = message.name
+    if message.thought is not None:
+        fields["reasoning_content"] = message.thought
     if message.tool_calls:
         fields["tool_calls"] = [
             {

@@ -28,15 +28,15 @@ class ChatFormat(ChunkLines):
 
     def opening(self, head: AnswerHead, index: int) -> list[dict[str, Any]]:
         """Return the chunk that names the role."""
-        return [self._chunk(head, index, {"role": "assistant", "content": "", "refusal": None})]
+        return [self.chunk(head, index, {"role": "assistant", "content": "", "refusal": None})]
 
     def delta(self, head: AnswerHead, index: int, text: str) -> list[dict[str, Any]]:
         """Return a chunk with text."""
-        return [self._chunk(head, index, {"content": text})]
+        return [self.chunk(head, index, {"content": text})]
 
     def end(self, head: AnswerHead, index: int, reason: EndReason) -> list[dict[str, Any]]:
         """Return the chunk with the finish reason."""
-        return [self._chunk(head, index, {}, reason)]
+        return [self.chunk(head, index, {}, reason)]
 
     def logprobs(self, tokens: Sequence[TextToken]) -> dict[str, Any] | None:
         """Return the log-probabilities of a choice's tokens."""
@@ -46,8 +46,9 @@ class ChatFormat(ChunkLines):
         """Return the chunk with the usage."""
         return head.body("chat.completion.chunk", []) | {"usage": usage.body()}
 
-    def _chunk(
+    def chunk(
         self, head: AnswerHead, index: int, delta: dict[str, Any], reason: EndReason | None = None
     ) -> dict[str, Any]:
+        """Return a chunk with what is new of one choice."""
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
         return head.body("chat.completion.chunk", [choice])

@@ -38,7 +38,7 @@ class ChatToolFormat(ChatFormat):
         """Return what was held back, and the chunk with the finish reason."""
         chunks = self._written(head, index, self._reader(index).finish())
         called = index in self._calls
-        return [*chunks, self._chunk(head, index, {}, _reason(reason, called=called))]
+        return [*chunks, self.chunk(head, index, {}, _reason(reason, called=called))]
 
     def _reader(self, index: int) -> CallReader:
         if index not in self._readers:
@@ -48,7 +48,7 @@ class ChatToolFormat(ChatFormat):
     def _written(
         self, head: AnswerHead, index: int, pieces: Iterable[Piece]
     ) -> list[dict[str, Any]]:
-        return [self._chunk(head, index, self._delta(index, piece)) for piece in pieces]
+        return [self.chunk(head, index, self._delta(index, piece)) for piece in pieces]
 
     def _delta(self, index: int, piece: Piece) -> dict[str, Any]:
         if isinstance(piece, SaidText):

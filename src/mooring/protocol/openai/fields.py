@@ -17,12 +17,16 @@ _SAMPLING_NAMES = frozenset(field.name for field in SAMPLING_FIELDS)
 
 @dataclass(frozen=True, slots=True)
 class OpenAICall(Call):
-    """A call that names its model and says whether to stream."""
+    """A call that names its model and says whether to stream.
+
+    Where thoughts are told from what is said, `thinking` says whether the prompt ends within one.
+    """
 
     model: str
     stream: bool
     include_usage: bool
     tool_use: ToolUse | None = field(default=None, kw_only=True)
+    thinking: bool | None = field(default=None, kw_only=True)
 
 
 class _StreamOptions(StrictBody):

@@ -9,6 +9,7 @@ from mooring.generation import SamplingParams, TextToken
 from mooring.protocol.openai.answers import AnswerHead, Choice, EndReason, Usage
 from mooring.protocol.openai.response_output import Event, ResponseOutput
 from mooring.protocol.openai.responses import ResponseCall
+from mooring.protocol.thoughts import ThoughtReader
 from mooring.protocol.tool_calls.formats import ToolFormat
 
 
@@ -25,7 +26,8 @@ class ResponseFormat:
         self._sampling = sampling
         use = call.tool_use
         reader = tools.reader(use, eager=call.stream) if tools and use else None
-        self._output = ResponseOutput(reader, tools)
+        thoughts = None if call.thinking is None else ThoughtReader(thinking=call.thinking)
+        self._output = ResponseOutput(reader, tools, thoughts)
         self._reason: EndReason = "stop"
         self._sent = 0
 

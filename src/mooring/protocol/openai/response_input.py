@@ -17,6 +17,7 @@ from mooring.protocol.values import kind_of, shown
 # What our own answers say of their items, and clients send back.
 _NOTES = ("id", "status")
 _TEXT_PARTS = ("input_text", "output_text", "text")
+_THOUGHT_PARTS = ("reasoning_text",)
 
 
 def parse_input(value: Any, instructions: str | None) -> Conversation:
@@ -41,16 +42,37 @@ def _add(messages: list[Message], item: Any, place: Place) -> None:
         raise place.refused(f"must be an object. Given: {kind_of(item)}.")
     match item.get("type", "message"):
         case "message":
-            messages.append(_message(item, place))
+            _add_message(messages, _message(item, place))
+        case "reasoning":
+            _add_thought(messages, item, place)
         case "function_call":
             _add_call(messages, item, place)
         case "function_call_output":
             messages.append(_result(messages, item, place))
         case kind:
             raise (place / "type").refused(
-                'must be "message", "function_call" or "function_call_output". '
+                'must be "message", "reasoning", "function_call" or "function_call_output". '
                 f"Given: {shown(kind)}."
             )
+
+
+def _add_message(messages: list[Message], message: Message) -> None:
+    """Add a message; what the model said goes with what it thought before."""
+    if message.role == "assistant" and messages and _is_thought(messages[-1]):
+        messages[-1] = replace(message, thought=messages[-1].thought)
+    else:
+        messages.append(message)
+
+
+def _is_thought(message: Message) -> bool:
+    return bool(message.thought) and not (message.content or message.tool_calls)
+
+
+def _add_thought(messages: list[Message], item: Mapping[str, Any], place: Place) -> None:
+    _refuse_others(item, ("type", "content", "summary", *_NOTES), place)
+    if item.get("content"):
+        thought = _text(item["content"], place / "content", _THOUGHT_PARTS)
+        messages.append(Message("assistant", "", thought=thought or None))
 
 
 def _message(item: Mapping[str, Any], place: Place) -> Message:
@@ -90,19 +112,20 @@ def _result(messages: Sequence[Message], item: Mapping[str, Any], place: Place) 
     return Message("tool", text, tool_call_id=call_id, name=names[call_id])
 
 
-def _text(value: Any, place: Place) -> str:
+def _text(value: Any, place: Place, kinds: Sequence[str] = _TEXT_PARTS) -> str:
     if isinstance(value, str):
         return value
     if not isinstance(value, list) or not value:
         raise place.refused(f"must be a string or a list of text parts. Given: {kind_of(value)}.")
-    return "".join(_part(part, place[index]) for index, part in enumerate(value))
+    return "".join(_part(part, place[index], kinds) for index, part in enumerate(value))
 
 
-def _part(part: Any, place: Place) -> str:
+def _part(part: Any, place: Place, kinds: Sequence[str]) -> str:
     kind = part.get("type") if isinstance(part, Mapping) else None
-    if not isinstance(part, Mapping) or kind not in _TEXT_PARTS:
+    if not isinstance(part, Mapping) or kind not in kinds:
+        known = " or ".join(f'"{name}"' for name in kinds if name != "text")
         raise place.refused(
-            'must be a part of type "input_text" or "output_text": this model reads text only. '
+            f"must be a part of type {known}: this model reads text only. "
             f"Given: {shown(kind) if kind is not None else kind_of(part)}."
         )
     _refuse_others(part, ("type", "text", "prompt_cache_breakpoint"), place)

@@ -32,7 +32,7 @@ def with_tools(
         call = _demanding(call, use, format)
     elif strict_param is not None:
         call = _kept_to_schemas(call, use, format, special(format.marks), strict_param)
-    return replace(call, marks=format.marks)
+    return replace(call, marks=(*call.marks, *format.marks))
 
 
 def _demanding(call: AnyCall, use: ToolUse, format: ToolFormat) -> AnyCall:
