@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 
 import mooring
 from mooring.errors import InvalidInput, RegistryError, RegistryUnreachable, UnsafeSource
+from mooring.generation import SAMPLING_FIELDS
 from mooring.loading.bundle import open_bundle
 from mooring.packaging import publish as publishing
 from mooring.spec.manifest import Manifest
@@ -61,7 +62,7 @@ def test_the_artifact_is_a_standard_mlflow_model(own: Store, source: Path) -> No
     defaults = {p.name: p.default for p in model.get_params_schema()}
     assert defaults["temperature"] == 0.5
     assert defaults["max_tokens"] == packaged.context_length
-    assert len(defaults) == 16
+    assert set(defaults) == {field.name for field in SAMPLING_FIELDS}
     assert model.signature.outputs.input_names() == ["candidates"]
     assert model.load_input_example(str(folder)).to_dict("list") == {
         "prompt": ["What is machine learning?"]

@@ -219,6 +219,24 @@ def test_a_cache_too_small_for_anything_is_refused(converted_of: ConvertedOf) ->
         engine.start()
 
 
+@pytest.mark.parametrize(
+    ("weights", "dtype", "precision"),
+    [
+        ("int8", None, "int8 weights in float32"),
+        ("int4", "auto", "int4 weights in float32"),
+        ("int8", "bfloat16", "int8 weights in bfloat16"),
+        ("float32", "float32", "float32"),
+    ],
+)
+def test_rounded_weights_are_computed_with_in_float32(
+    converted_of: ConvertedOf, weights: str, dtype: Any, precision: str
+) -> None:
+    model = replace(converted_of("llama"), weights=weights)
+    engine = OpenVINOEngine(model, EngineSettings("openvino", dtype=dtype))
+    assert engine.start().precision == precision
+    engine.close()
+
+
 def test_names_what_it_cannot_honour(started: Any) -> None:
     with pytest.raises(UnsupportedParameter, match="openvino engine cannot honour `logit_bias`"):
         ask(started(), [5], logit_bias={5: 1.0})
