@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 import mooring
 from mooring.api.package import PackagedModel
+from tests.processes import BIN, server
 
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
@@ -49,6 +51,21 @@ class Store:
             experiment=self.experiment,
             tracking_uri=self.tracking_uri,
         )
+
+
+@contextmanager
+def tracking_server(folder: Path, port: int) -> Iterator[str]:
+    """Run a tracking server with its database and its artifacts (`served`) in `folder`."""
+    shutil.copyfile(_empty_database(), folder / "server.db")
+    command = [
+        BIN / "mlflow", "server", "--port", port, "--workers", 1,
+        "--backend-store-uri", f"sqlite:///{folder / 'server.db'}",
+        "--artifacts-destination", folder / "served", "--serve-artifacts",
+    ]  # fmt: skip
+    quick = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    url = f"http://127.0.0.1:{port}"
+    with server(command, f"{url}/health", environment=quick):
+        yield url
 
 
 @cache

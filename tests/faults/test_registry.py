@@ -1,7 +1,6 @@
 """The registry changes under a server: what was loaded goes on, whatever an alias says by now."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 import mooring
-from tests.conftest import _empty_database
+from tests.conftest import tracking_server
 from tests.engines.process.children import children, wait_for
 from tests.models import tiny_llama, tiny_qwen2
 from tests.processes import BIN, free_port, server
@@ -24,16 +23,7 @@ ASKED = {"model": "moved", "prompt": "abc", "max_tokens": 200, "temperature": 0,
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run a tracking server with two versions of a model, the first of them the champion."""
     folder = tmp_path_factory.mktemp("tracking")
-    shutil.copyfile(_empty_database(), folder / "server.db")
-    port = free_port()
-    command = [
-        BIN / "mlflow", "server", "--port", port, "--workers", 1,
-        "--backend-store-uri", f"sqlite:///{folder / 'server.db'}",
-        "--artifacts-destination", folder / "served", "--serve-artifacts",
-    ]  # fmt: skip
-    quick = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    url = f"http://127.0.0.1:{port}"
-    with server(command, f"{url}/health", environment=quick):
+    with tracking_server(folder, free_port()) as url:
         MlflowClient(url, url).create_experiment(EXPERIMENT)
         for alias, make in (("champion", tiny_llama), (None, tiny_qwen2)):
             mooring.package(

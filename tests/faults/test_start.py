@@ -35,3 +35,13 @@ def test_an_unknown_device_ends_the_command() -> None:
     code, said = failing("--device", "abacus")
     assert code == 2
     assert "abacus" in said
+
+
+@pytest.mark.usefixtures("demo")
+def test_what_this_model_cannot_have_ends_the_command() -> None:
+    code, said = failing("--max-context", 1025)
+    assert code == 2
+    assert "`max_context` may only shorten the model's context of 1024 tokens. Given: 1025." in said
+    code, said = failing("--served-model-name", "")
+    assert code == 2
+    assert "`served_model_name` must have at least one character." in said

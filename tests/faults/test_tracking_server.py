@@ -1,7 +1,6 @@
 """Packaging into a real tracking server that fails before, while and after it is asked."""
 
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -17,10 +16,10 @@ from mooring.api.package import PackagedModel
 from mooring.api.watching import Silent
 from mooring.errors import RegistryError, RegistryUnreachable
 from mooring.packaging import artifact, journal, storing
-from tests.conftest import _empty_database
+from tests.conftest import tracking_server
 from tests.faults.weather import Forecast, Proxy, Weather, always_fair, proxy_before
 from tests.models import tiny_llama
-from tests.processes import BIN, free_port, server
+from tests.processes import BIN, free_port
 
 EXPERIMENT = "exposed"
 UPLOADS = "/api/2.0/mlflow-artifacts/artifacts"
@@ -93,16 +92,8 @@ class Site:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path, Path]]:
     """Run a tracking server that keeps the artifacts too, and make a model."""
     folder = tmp_path_factory.mktemp("tracking")
-    shutil.copyfile(_empty_database(), folder / "server.db")
     port = free_port()
-    command = [
-        BIN / "mlflow", "server", "--port", port, "--workers", 1,
-        "--backend-store-uri", f"sqlite:///{folder / 'server.db'}",
-        "--artifacts-destination", folder / "served", "--serve-artifacts",
-    ]  # fmt: skip
-    quick = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    url = f"http://127.0.0.1:{port}"
-    with server(command, f"{url}/health", environment=quick):
+    with tracking_server(folder, port) as url:
         MlflowClient(url, url).create_experiment(EXPERIMENT)
         yield port, folder / "served", tiny_llama(folder / "tiny-llama")
 

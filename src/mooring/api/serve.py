@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from mooring.api.load import plan_of
 from mooring.api.observing import observers_of
 from mooring.api.watching import Silent, Watcher
+from mooring.errors import InvalidParameter
 from mooring.http.server import run_server
 from mooring.loading.bundle import open_bundle
 from mooring.loading.start import identity_of, start_service
@@ -32,6 +33,7 @@ def serve(
     settings = settings or ServerSettings()
     watcher = watcher or Silent()
     bundle = open_bundle(uri, tracking_uri=tracking_uri)
+    _check(settings, bundle.manifest.context_length)
     if settings.engine.upstream is None or settings.engine.upstream.url is None:
         plan = plan_of(bundle.manifest, settings.engine)
         watcher.note(plan.line())
@@ -59,3 +61,19 @@ def serve(
             watcher.note(f"Ready: {identity.label} at {url}" if ready else f"Loading, at {url}")
 
         return run_server(host, settings, load=load, announce=announce, observers=observers)
+
+
+def _check(settings: ServerSettings, context_length: int) -> None:
+    """Refuse what this model cannot have: a longer context, or a name that nobody can say."""
+    asked = settings.engine.context_length
+    if asked is not None and asked > context_length:
+        raise InvalidParameter(
+            f"`max_context` may only shorten the model's context of {context_length} tokens. "
+            f"Given: {asked}. Lower it, or leave it out.",
+            param="max_context",
+        )
+    if not all(settings.served_model_names):
+        raise InvalidParameter(
+            "`served_model_name` must have at least one character. Given: none.",
+            param="served_model_name",
+        )
