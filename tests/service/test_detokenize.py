@@ -93,3 +93,15 @@ def test_the_start_of_a_stop_string_is_held_back(
 def test_nothing_follows_a_stop_string() -> None:
     text = IncrementalText(ByteTokenizer(), ("b",))
     assert [text.push(ord("a")), text.push(ord("b")), text.finish()] == ["a", "", ""]
+
+
+def test_stop_strings_are_found_in_text_that_came_without_tokens() -> None:
+    text = IncrementalText(ByteTokenizer(), ["stop"])
+    said = [text.push_text(piece) for piece in ("go st", "op", " on")]
+    assert ("".join(said[:2]), text.stopped) == ("go ", True)
+
+
+def test_stop_strings_are_looked_for_after_the_least_tokens() -> None:
+    text = IncrementalText(ByteTokenizer(), ["b"], least_tokens=2)
+    assert [text.push(token) for token in b"abab"] == ["a", "b", "a", ""]
+    assert text.stopped

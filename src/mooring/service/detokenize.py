@@ -80,7 +80,8 @@ class IncrementalText:
 
     def _release(self, text: str, *, final: bool) -> str:
         self.decoded += len(text)
-        if not self._stop or len(self._ids) <= self._least_tokens:
+        early = 0 < len(self._ids) <= self._least_tokens
+        if not self._stop or early:
             return text
         self._held += text
         ends = [(at + len(stop), at) for stop in self._stop if (at := self._held.find(stop)) >= 0]
