@@ -108,6 +108,31 @@ def test_a_wrong_file_is_refused_in_words(
     assert served == []
 
 
+@pytest.mark.parametrize(
+    ("variable", "near"),
+    [
+        ("MOORING_SERVE_MAX_RUNING", "MOORING_SERVE_MAX_RUNNING"),
+        ("MOORING_SERVE_CONFG", "MOORING_SERVE_CONFIG"),
+        ("MOORING_SERVE_DRAIN_SECOND", "MOORING_SERVE_DRAIN_SECONDS"),
+        ("MOORING_SERVE_API_KEY_FILE", "MOORING_SERVE_API_KEYS_FILE"),
+    ],
+)
+def test_a_misspelt_variable_is_refused(
+    served: list[tuple[str, ServerSettings]], variable: str, near: str
+) -> None:
+    with pytest.raises(InvalidInput) as error:
+        run("--port", 1, **{variable: "4"})
+    assert f"Unknown variable `{variable}`. Did you mean `{near}`?" in error.value.message
+    assert served == []
+    assert "Usage" in run("--help", **{variable: "4"})
+
+
+def test_variables_of_others_are_let_be(served: list[tuple[str, ServerSettings]]) -> None:
+    others = ("MOORING_SERVICE_HOST", "MOORING_UPSTREAM_API_KEY", "MOORING_PACKAGE_NAME")
+    run("m", **dict.fromkeys(others, "4"), MOORING_SERVE_TRACKING_URI="sqlite:///a.db")
+    assert len(served) == 1
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read: No such file"):
         run("m", "--config", tmp_path / "none.yaml")

@@ -18,6 +18,7 @@ from mooring.cli.package import package
 from mooring.cli.plan import plan
 from mooring.cli.predict import predict
 from mooring.cli.serve import serve
+from mooring.cli.variables import Verb
 from mooring.cli.verify import verify
 from mooring.errors import EngineStopped, InvalidInput, MooringError
 
@@ -55,7 +56,7 @@ def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 for _verb in (plan, package, serve, predict, chat, info, verify, bench, key):
-    app.command()(_interruptible(_verb))
+    app.command(cls=Verb)(_interruptible(_verb))
 
 
 def _show_version(asked: bool) -> None:
