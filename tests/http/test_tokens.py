@@ -25,6 +25,16 @@ def test_the_texts_of_tokens_and_no_special_ones(echo: Running) -> None:
     assert (answer["count"], answer["token_strs"]) == (3, ["a", "\\xc3", "\\xa9"])
 
 
+def test_an_empty_prompt_has_the_special_tokens_or_none(echo: Running) -> None:
+    empty = echo.post("/tokenize", {"prompt": ""})
+    assert (empty.status_code, empty.json()["tokens"]) == (200, [256])
+    bare = {"prompt": "", "add_special_tokens": False, "return_token_strs": True}
+    assert echo.post("/tokenize", bare).json() == {
+        "count": 0, "max_model_len": 4096, "tokens": [], "token_strs": [],
+    }  # fmt: skip
+    assert echo.post("/detokenize", {"tokens": []}).json() == {"prompt": ""}
+
+
 def test_messages_become_the_tokens_that_are_answered(echo: Running) -> None:
     answer = echo.post("/tokenize", {"model": "demo", "messages": CHAT}).json()
     assert answer["tokens"] == list("user:hé\n".encode())

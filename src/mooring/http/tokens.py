@@ -24,7 +24,7 @@ class TokenRoutes:
         service = self._host.service
         call = parse_tokenize(body)
         self._check_name(request, call.model)
-        read = await service.read(call.prompt, add_special_tokens=call.add_special_tokens)
+        read = await service.tokenized(call.prompt, add_special_tokens=call.add_special_tokens)
         raw = service.token_bytes(read.token_ids) if call.with_texts else None
         texts = None if raw is None else [shown(one) for one in raw]
         context = service.capabilities.context_length

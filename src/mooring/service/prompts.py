@@ -51,12 +51,20 @@ class PromptReader:
                 self._check_messages(len(messages))
                 return self._prompt_format.render_conversation(prompt)
             case RawText(text):
-                _check_text(text)
                 return text
             case TokenIds():
                 return None
 
-    def read(self, prompt: PromptInput, add_special_tokens: bool | None = None) -> ReadPrompt:
+    def read(self, prompt: PromptInput) -> ReadPrompt:
+        """Render and tokenize what is to be answered; raise `InvalidPrompt` for what is empty."""
+        if isinstance(prompt, RawText):
+            _check_text(prompt.text)
+        read = self.tokenized(prompt)
+        if not read.token_ids:
+            raise InvalidPrompt("The prompt must have at least one token. Given: none.")
+        return read
+
+    def tokenized(self, prompt: PromptInput, add_special_tokens: bool | None = None) -> ReadPrompt:
         """Render and tokenize; raise `InvalidPrompt` where that is impossible.
 
         `add_special_tokens` says whether the tokenizer adds its own, None for what answers do.
@@ -64,16 +72,12 @@ class PromptReader:
         text = self.render(prompt)
         if text is None:
             assert isinstance(prompt, TokenIds)
-            ids = self.checked(prompt.ids)
-        else:
-            _check_unicode(text)
-            add = add_special_tokens
-            if add is None:
-                add = isinstance(prompt, RawText) or self._prompt_format.adds_special_tokens
-            ids = tuple(self._tokenizer.encode(text, add_special_tokens=add))
-        if not ids:
-            raise InvalidPrompt("The prompt must have at least one token. Given: none.")
-        return ReadPrompt(text, ids)
+            return ReadPrompt(None, self.checked(prompt.ids))
+        _check_unicode(text)
+        add = add_special_tokens
+        if add is None:
+            add = isinstance(prompt, RawText) or self._prompt_format.adds_special_tokens
+        return ReadPrompt(text, tuple(self._tokenizer.encode(text, add_special_tokens=add)))
 
     def checked(self, ids: tuple[int, ...], field: str = "prompt") -> tuple[int, ...]:
         """Return token ids that the model has; raise `InvalidPrompt` naming `field` for others."""

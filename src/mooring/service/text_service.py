@@ -160,14 +160,18 @@ class TextService:
             read.token_ids, sampling, request.grammar, request.marks, request.logprobs, echo
         )
 
-    async def read(
+    async def read(self, prompt: PromptInput) -> ReadPrompt:
+        """Read what is to be answered off the event loop; raise `InvalidPrompt` for nothing."""
+        return await asyncio.to_thread(self._reader.read, prompt)
+
+    async def tokenized(
         self, prompt: PromptInput, *, add_special_tokens: bool | None = None
     ) -> ReadPrompt:
         """Render and tokenize off the event loop; raise `InvalidPrompt` where that is impossible.
 
         `add_special_tokens` says whether the tokenizer adds its own, None for what answers do.
         """
-        return await asyncio.to_thread(self._reader.read, prompt, add_special_tokens)
+        return await asyncio.to_thread(self._reader.tokenized, prompt, add_special_tokens)
 
     def token_bytes(self, token_ids: Sequence[int]) -> list[bytes]:
         """Return the bytes that each token adds to a text; raise `InvalidPrompt` for no token."""
