@@ -38,8 +38,8 @@ def test_makes_logprobs_up() -> None:
         wanted = LogprobsWanted(answer=0, prompt=2, prompt_begin=2)
         answer = ask(engine, [7, 8, 9], max_tokens=1, logprobs=wanted).wait()
     assert answer.events[1:] == [
-        PromptRead((Likelihood(-0.25, ((9, -0.25), (10, -0.75))),)),
-        Token(7, Likelihood(-1.0)),
+        PromptRead((Likelihood(-0.25, ((9, -0.25), (10, -0.75)), 1),)),
+        Token(7, Likelihood(-1.0, rank=1)),
         Finished("length"),
     ]
 

@@ -10,6 +10,7 @@ from mooring.generation import (
     Likelihood,
     LogprobsWanted,
     RawText,
+    RivalToken,
     SamplingParams,
     TextRequest,
     TextToken,
@@ -45,7 +46,7 @@ def test_a_character_comes_with_all_its_tokens() -> None:
     assert texts(pieces) == [("a", b"a"), ("€", "€".encode()), ("b", b"b")]
     assert [token.offset for piece in pieces for token in piece.logprobs] == [0, 1, 1, 1, 2]
     assert pieces[0].logprobs == (
-        TextToken(97, b"a", 0, -0.25, ((b"a", -0.25),)),
+        TextToken(97, b"a", 0, -0.25, (RivalToken(97, b"a", -0.25),), 1),
     )  # fmt: skip
 
 
@@ -96,10 +97,10 @@ def test_an_echo_without_logprobs_has_the_text_alone() -> None:
 
 
 def test_nothing_but_the_prompt_is_read_for_no_tokens() -> None:
-    wanted = LogprobsWanted(prompt=2)
+    wanted = LogprobsWanted(answer=2, prompt=2)
     (prompt,) = pieces_of(RawText("ab"), echo=True, logprobs=wanted, max_tokens=0)
     assert [token.logprob for token in prompt.logprobs] == [None, -0.25, -0.375]
-    assert prompt.logprobs[2].top == ((b"b", -0.375), (b"c", -0.875))
+    assert prompt.logprobs[2].top == (RivalToken(98, b"b", -0.375), RivalToken(99, b"c", -0.875))
 
 
 def test_likelihoods_of_ids_without_bytes() -> None:

@@ -32,7 +32,8 @@ class Capabilities:
     that it cannot honour: a request that sets one of them is refused. `grammars` are the kinds of
     grammar that it can keep answers to. `top_logprobs` is how many of the most likely tokens it
     can name with each token's log-probability, None if it knows no log-probabilities;
-    `prompt_logprobs` says whether it knows those of the prompt too.
+    `prompt_logprobs` says whether it knows those of the prompt too, and `tells_ids` whether it can
+    tell the token ids of its answers.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Capabilities:
     grammars: tuple[GrammarKind, ...] = ()
     top_logprobs: int | None = None
     prompt_logprobs: bool = False
+    tells_ids: bool = True
 
     def check(
         self, sampling: SamplingParams, grammar: Grammar | None, logprobs: LogprobsWanted
@@ -55,6 +57,15 @@ class Capabilities:
         self._check_support(sampling)
         self._check_grammar(grammar, sampling)
         self._check_logprobs(logprobs)
+
+    def check_tells_ids(self) -> None:
+        """Raise `UnsupportedParameter` where answers have no token ids."""
+        if not self.tells_ids:
+            raise UnsupportedParameter(
+                f"The {self.name} engine cannot honour `return_token_ids`: it answers with text. "
+                "Leave it out, or serve the model with another engine.",
+                param="return_token_ids",
+            )
 
     def _check_support(self, sampling: SamplingParams) -> None:
         for name in self.unsupported:
@@ -85,8 +96,9 @@ class Capabilities:
         if wanted.answer is None and wanted.prompt is None:
             return
         if self.top_logprobs is None or (wanted.prompt is not None and not self.prompt_logprobs):
-            of_prompt = self.top_logprobs is not None
-            what = "`logprobs` of a prompt (`echo`)" if of_prompt else "`logprobs`"
+            what = "`logprobs`"
+            if self.top_logprobs is not None:
+                what += " of a prompt (`echo`, `prompt_logprobs`)"
             raise UnsupportedParameter(
                 f"The {self.name} engine cannot honour {what}. Leave it out, or serve the "
                 "model with another engine.",

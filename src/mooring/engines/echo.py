@@ -8,9 +8,7 @@ from mooring.engines.contract import Capabilities
 from mooring.engines.loop import EngineLoop
 from mooring.engines.sequence import Sequence
 from mooring.errors import RequestFailed
-from mooring.generation import MAX_TOP_LOGPROBS, Failed, GenerationRequest, Likelihood
-
-_END = -1
+from mooring.generation import MAX_TOP_LOGPROBS, Failed, Finished, GenerationRequest, Likelihood
 
 
 def _never(request: GenerationRequest) -> int | None:
@@ -97,7 +95,7 @@ class EchoEngine(EngineLoop):
             token_id = request.prompt_ids[position % len(request.prompt_ids)]
             sequence.push(token_id, (), self._likelihood(token_id, request.logprobs.answer))
         else:
-            sequence.push(_END, (_END,))
+            sequence.end(Finished("stop", sequence.cached_tokens))
 
     def _goes_on(self, sequence: Sequence) -> bool:
         sampling = sequence.request.sampling
@@ -116,4 +114,4 @@ class EchoEngine(EngineLoop):
         size = self._settings.vocabulary_size
         logprob = -(1 + token_id % 8) / 8
         top = [((token_id + n) % size, logprob - n / 2) for n in range(min(most, size))]
-        return Likelihood(logprob, tuple(top))
+        return Likelihood(logprob, tuple(top), rank=1)

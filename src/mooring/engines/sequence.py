@@ -63,7 +63,7 @@ class Sequence:
         """Take the next token: send it, and end at an end token, at the limit, or if `complete`."""
         self.start()
         if token_id in end_token_ids and not self.request.sampling.ignore_eos:
-            self.end(Finished("stop", self.cached_tokens))
+            self.end(Finished("stop", self.cached_tokens, token_id))
             return
         self.generated += 1
         self._send(Token(token_id, likelihood))

@@ -18,6 +18,7 @@ from mooring.generation.logprobs import (
     NO_LOGPROBS,
     Likelihood,
     LogprobsWanted,
+    RivalToken,
     TextToken,
 )
 from mooring.generation.requests import (
@@ -61,6 +62,7 @@ __all__ = [
     "PromptInput",
     "PromptRead",
     "RawText",
+    "RivalToken",
     "SamplingField",
     "SamplingParams",
     "Started",

@@ -55,10 +55,12 @@ class Finished:
     """The sequence ended: `stop` by its end token, `length` at its limit, or `cancelled`.
 
     `cached_tokens` counts tokens of the prompt that the engine had read before, for others.
+    `end_token` is the one it ended by, where the engine knows.
     """
 
     reason: FinishReason
     cached_tokens: int = 0
+    end_token: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

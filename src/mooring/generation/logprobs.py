@@ -28,11 +28,22 @@ class Likelihood:
     """The natural logarithm of a token's probability where it stands, and the most likely tokens
     there, each with its own, best first.
 
-    By the model's raw scores: before bias, penalties, temperature and all other parameters.
+    By the model's raw scores: before bias, penalties, temperature and all other parameters. `rank`
+    counts the tokens that are no less likely there, itself too; None where that is not known.
     """
 
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
+    rank: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RivalToken:
+    """One of the most likely tokens where another may stand; `raw` are its own bytes."""
+
+    id: int
+    raw: bytes
+    logprob: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +52,12 @@ class TextToken:
 
     `raw` are its own bytes, which may be part of a character; `offset` is where its text begins in
     the whole text, in characters. `logprob` is None for the first token of a prompt. `top` are the
-    most likely tokens there, by their bytes, best first.
+    most likely tokens there, best first, and `rank` is as in `Likelihood`.
     """
 
     id: int
     raw: bytes
     offset: int
     logprob: float | None = None
-    top: tuple[tuple[bytes, float], ...] = ()
+    top: tuple[RivalToken, ...] = ()
+    rank: int | None = None

@@ -106,6 +106,7 @@ class TextRequest:
     answer's; that of others is not. With `echo` each completion begins with the prompt, and may
     have no token of its own (`sampling.max_tokens` = 0). Of a longer prompt only the last
     `most_prompt_tokens` are read; -1 leaves room for the answer, but at most half the context.
+    With `needs_ids` the answer's token ids are told too.
     """
 
     prompt: PromptInput
@@ -115,6 +116,7 @@ class TextRequest:
     logprobs: LogprobsWanted = NO_LOGPROBS
     echo: bool = False
     most_prompt_tokens: int | None = None
+    needs_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from mooring.service.text_service import PreparedRequest, TextService
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Whole answers, `n` per request, and how many tokens they and those left out took."""
+    """Whole answers, those of each prompt, and how many tokens they and those left out took."""
 
+    prompt_ids: list[tuple[int, ...]]
     completions: list[list[Completion]]
     prompt_tokens: int
     completion_tokens: int
@@ -31,15 +32,24 @@ class Answered:
 class Begun:
     """Answers that have begun: their first piece, and the stream of what follows.
 
-    There are `choices` in all, `per_prompt` for each prompt.
+    There are `per_prompt` choices for each prompt.
     """
 
     first: TextDelta | TextEnd
     pieces: TextStream
-    choices: int
     per_prompt: int
-    prompt_tokens: int
+    prompt_ids: list[tuple[int, ...]]
     reservation: Reservation
+
+    @property
+    def choices(self) -> int:
+        """Count the answers."""
+        return self.per_prompt * len(self.prompt_ids)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Count the tokens of the prompts."""
+        return sum(len(ids) for ids in self.prompt_ids)
 
     @property
     def cached_tokens(self) -> int:
@@ -78,8 +88,8 @@ async def begin(service: TextService, call: Call, caller: Caller, record: Reques
         reservation.settle(0)
         raise
     per_prompt = prepared[0].sampling.n
-    choices = per_prompt * len(prepared)
-    return Begun(first, pieces, choices, per_prompt, _prompt_tokens(prepared), reservation)
+    prompt_ids = [request.prompt_ids for request in prepared]
+    return Begun(first, pieces, per_prompt, prompt_ids, reservation)
 
 
 def _answered(
@@ -91,12 +101,13 @@ def _answered(
             best_of(
                 rivals,
                 call.parameters["n"],
-                skipped=0 if request.logprobs.prompt is None else len(request.prompt_ids),
+                skipped=0 if request.echo is None else len(request.echo.tokens),
                 told=call.logprobs.answer is not None,
             )
             for request, rivals in zip(prepared, completions, strict=True)
         ]
-    return Answered(completions, _prompt_tokens(prepared), tokens)
+    prompt_ids = [request.prompt_ids for request in prepared]
+    return Answered(prompt_ids, completions, _prompt_tokens(prepared), tokens)
 
 
 def _prompt_tokens(prepared: Sequence[PreparedRequest]) -> int:

@@ -34,6 +34,7 @@ from mooring.protocol.openai.completions import parse_completion
 from mooring.protocol.openai.fields import OpenAICall
 from mooring.protocol.openai.response_answers import ResponseFormat
 from mooring.protocol.openai.responses import ResponseCall, parse_response
+from mooring.protocol.openai.told_tokens import tell_ids, tell_prompt, told_prompt
 from mooring.protocol.thoughts import MARKS
 from mooring.protocol.tokens import rendered_body
 from mooring.protocol.tool_calls.asking import with_tools
@@ -86,7 +87,7 @@ class OpenAIRoutes:
 
     async def completions(self, request: Request) -> Response:
         """Answer `POST /v1/completions`."""
-        return await self._answer(request, parse_completion, lambda call: CompletionFormat())
+        return await self._answer(request, parse_completion, _completion_format)
 
     async def responses(self, request: Request) -> Response:
         """Answer `POST /v1/responses`."""
@@ -102,9 +103,9 @@ class OpenAIRoutes:
 
     def _chat_format(self, call: OpenAICall) -> AnswerFormat:
         tools = self._tools(call)
-        answers = ChatFormat()
+        answers = ChatFormat(by_id=call.tokens_by_id)
         if call.tool_use is not None and tools is not None:
-            answers = ChatToolFormat(tools, call.tool_use)
+            answers = ChatToolFormat(tools, call.tool_use, by_id=call.tokens_by_id)
         if call.thinking is None:
             return answers
         return ChatThoughtFormat(answers, thinking=call.thinking)
@@ -149,13 +150,39 @@ class OpenAIRoutes:
         head = self._head(format, call.model)
         if not call.stream:
             work = complete(service, call, caller, record)
-            return _whole(format, head, await unless_client_leaves(request.receive, work))
+            answered = await unless_client_leaves(request.receive, work)
+            return JSONResponse(self._whole(format, head, call, answered))
         beginning = begin(service, call, caller, record)
         begun = await unless_client_leaves(request.receive, beginning)
         plan = StreamPlan(
-            format, head, call.include_usage, self._settings.server.max_buffered_events
+            format,
+            head,
+            call.include_usage,
+            call.needs_ids,
+            self._settings.server.max_buffered_events,
         )
         return EventStream(plan, begun, record)
+
+    def _whole(
+        self, format: AnswerFormat, head: AnswerHead, call: OpenAICall, answered: Answered
+    ) -> dict[str, Any]:
+        usage = Usage(answered.prompt_tokens, answered.completion_tokens, answered.cached_tokens)
+        completions = list(chain(*answered.completions))
+        choices = [Choice(one.text, one.reason, one.logprobs) for one in completions]
+        body = format.whole(head, choices, usage)
+        prompts = [
+            ids
+            for ids, answers in zip(answered.prompt_ids, answered.completions, strict=True)
+            for _ in answers
+        ]
+        if call.needs_ids:
+            tell_ids(body, prompts, [one.token_ids for one in completions])
+        if call.prompt_logprobs is not None:
+            for index, (ids, one) in enumerate(zip(prompts, completions, strict=True)):
+                tokens = self._host.service.told_prompt(ids, one.prompt)
+                told = told_prompt(tokens, call.prompt_logprobs)
+                tell_prompt(body, index, "prompt_logprobs", told)
+        return body
 
     async def _call(self, request: Request, parse: Callable[[bytes], AnyCall]) -> AnyCall:
         """Read and check a body; refused until the model can answer."""
@@ -177,7 +204,5 @@ class OpenAIRoutes:
         )
 
 
-def _whole(format: AnswerFormat, head: AnswerHead, answered: Answered) -> Response:
-    usage = Usage(answered.prompt_tokens, answered.completion_tokens, answered.cached_tokens)
-    choices = [Choice(c.text, c.reason, c.logprobs) for c in chain(*answered.completions)]
-    return JSONResponse(format.whole(head, choices, usage))
+def _completion_format(call: OpenAICall) -> AnswerFormat:
+    return CompletionFormat(by_id=call.tokens_by_id)

@@ -65,4 +65,10 @@ class ScoringRoutes:
         fingerprint = self._host.identity.fingerprint
         head = AnswerHead(id="", created=0, model=self._host.identity.name, fingerprint=fingerprint)
         most = self._settings.server.max_buffered_events
-        return StreamPlan(InvocationFormat(call), head, False, most)
+        return StreamPlan(
+            InvocationFormat(call),
+            head,
+            include_usage=False,
+            tells_ids=False,
+            max_buffered_events=most,
+        )

@@ -18,6 +18,7 @@ from mooring.http.disconnect import unless_client_leaves
 from mooring.http.errors import problem_of
 from mooring.observe.record import RequestRecord
 from mooring.protocol.openai.answers import AnswerFormat, AnswerHead, Usage
+from mooring.protocol.openai.told_tokens import tell_prompt
 from mooring.service.stream import TextDelta, TextEnd
 
 # How long a reader may take nothing while more events than allowed wait for it.
@@ -31,11 +32,12 @@ _HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """How a stream is to be written."""
+    """How a stream is to be written; `tells_ids` says whether chunks have their token ids."""
 
     format: AnswerFormat
     head: AnswerHead
     include_usage: bool
+    tells_ids: bool
     max_buffered_events: int
 
 
@@ -48,6 +50,8 @@ class EventStream(StreamingResponse):
         self._begun = begun
         self._sent = 0
         self._tokens: defaultdict[int, list[TextToken]] = defaultdict(list)
+        self._token_ids: defaultdict[int, list[int]] = defaultdict(list)
+        self._introduced: set[int] = set()
         self._path = ""
         super().__init__(self._events(), headers=_HEADERS, media_type="text/event-stream")
 
@@ -94,7 +98,7 @@ class EventStream(StreamingResponse):
         format, head = self._plan.format, self._plan.head
         try:
             for index in range(self._begun.choices):
-                for chunk in format.opening(head, index):
+                for chunk in self._with_ids(index, format.opening(head, index)):
                     yield self._line(chunk)
             for chunk in self._chunks(self._begun.first):
                 yield self._line(chunk)
@@ -117,12 +121,24 @@ class EventStream(StreamingResponse):
                 self._record.content.add(piece.index, piece.text)
             chunks = format.delta(head, piece.index, piece.text)
             self._tokens[piece.index] += piece.logprobs
+            self._token_ids[piece.index] += piece.token_ids
         else:
             chunks = format.end(head, piece.index, piece.reason)
         if chunks and self._tokens[piece.index]:
             # What is held back has its tokens with it: they go with the first chunk there is.
             tokens = self._tokens.pop(piece.index)
             chunks[0]["choices"][0]["logprobs"] = format.logprobs(tokens)
+        return self._with_ids(piece.index, chunks)
+
+    def _with_ids(self, index: int, chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Put in token ids, where they are asked for: the prompt's once, and those that are new."""
+        if not chunks or not self._plan.tells_ids:
+            return chunks
+        if index not in self._introduced:
+            self._introduced.add(index)
+            prompt_ids = self._begun.prompt_ids[index // self._begun.per_prompt]
+            tell_prompt(chunks[0], 0, "prompt_token_ids", list(prompt_ids))
+        chunks[0]["choices"][0]["token_ids"] = self._token_ids.pop(index, [])
         return chunks
 
     def _line(self, chunk: dict[str, Any]) -> bytes:

@@ -19,8 +19,9 @@ class Call:
     """Prompts, sampling parameters as the client set them (unchecked), and what answers must be.
 
     With `echo` they begin with the prompt; with `echo_only` they are nothing else. With `best_of`
-    so many are generated for each prompt, and the best answer. `most_prompt_tokens` as in
-    `TextRequest`.
+    so many are generated for each prompt, and the best answer. `most_prompt_tokens` and `needs_ids`
+    are as in `TextRequest`. With `prompt_logprobs` each answer tells how likely its prompt is, with
+    so many of the most likely tokens.
     """
 
     prompts: tuple[PromptInput, ...]
@@ -32,6 +33,8 @@ class Call:
     echo_only: bool = field(default=False, kw_only=True)
     best_of: int | None = field(default=None, kw_only=True)
     most_prompt_tokens: int | None = field(default=None, kw_only=True)
+    needs_ids: bool = field(default=False, kw_only=True)
+    prompt_logprobs: int | None = field(default=None, kw_only=True)
 
     def requests(self, sampling: SamplingParams) -> list[TextRequest]:
         """Return one request per prompt."""
@@ -41,6 +44,8 @@ class Call:
         if self.best_of is not None:
             sampling = replace(sampling, n=self.best_of)
             logprobs = replace(logprobs, answer=logprobs.answer or 0)
+        if self.prompt_logprobs is not None:
+            logprobs = replace(logprobs, prompt=max(logprobs.prompt or 0, self.prompt_logprobs))
         return [
             TextRequest(
                 prompt,
@@ -50,6 +55,7 @@ class Call:
                 logprobs,
                 self.echo,
                 self.most_prompt_tokens,
+                self.needs_ids,
             )
             for prompt in self.prompts
         ]

@@ -1,10 +1,10 @@
 """Tokens beside the pieces of text that they make."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mooring.generation import Likelihood, TextToken, Tokenizer
+from mooring.generation import Likelihood, RivalToken, TextToken, Tokenizer
 from mooring.service.detokenize import IncrementalText
 
 
@@ -64,16 +64,11 @@ def described_prompt(
 
 
 def described(token: TextToken, likelihood: Likelihood, tokenizer: Tokenizer) -> TextToken:
-    """Return a token with its bytes, its likelihood, and the most likely ones by their bytes."""
+    """Return a token with its bytes, its likelihood, and the most likely ones with theirs."""
     return replace(
         token,
         raw=tokenizer.token_bytes(token.id),
         logprob=likelihood.logprob,
-        top=tuple(_by_bytes(likelihood.top, tokenizer)),
+        top=tuple(RivalToken(id, tokenizer.token_bytes(id), p) for id, p in likelihood.top),
+        rank=likelihood.rank,
     )
-
-
-def _by_bytes(
-    top: Iterable[tuple[int, float]], tokenizer: Tokenizer
-) -> Iterable[tuple[bytes, float]]:
-    return ((tokenizer.token_bytes(token_id), logprob) for token_id, logprob in top)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from mooring.errors import DeadlineExceeded, EngineError, MooringError, RequestFailed
@@ -11,6 +11,7 @@ from mooring.generation import (
     Failed,
     Finished,
     GenerationRequest,
+    Likelihood,
     PromptRead,
     Started,
     Text,
@@ -32,12 +33,16 @@ EndReason = Literal["stop", "length"]
 @dataclass(frozen=True, slots=True)
 class TextDelta:
     """Text that completion `index` has grown by, and the tokens that go with it if asked for; never
-    without either.
+    without any of it.
+
+    `token_ids` are all that have come since the last one, where they are asked for: also those of
+    text that is held back or cut off, and the token that ends the answer.
     """
 
     index: int
     text: str
     logprobs: tuple[TextToken, ...] = ()
+    token_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +56,15 @@ class TextEnd:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One whole answer."""
+    """One whole answer; `prompt` is how likely its prompt is, where that was asked for."""
 
     text: str
     reason: EndReason
     tokens: int
     cached_tokens: int = 0
     logprobs: tuple[TextToken, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    prompt: tuple[Likelihood, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +98,19 @@ class _Sequence:
         self.begun = False
         self.tokens = 0
         self.cached_tokens = 0
+        self.prompt: tuple[Likelihood, ...] = ()
         self.ended = False
+        self._new_ids: list[int] = []
+
+    def note(self, token_id: int) -> None:
+        """Keep a token id that is to be told."""
+        if self.request.needs_ids:
+            self._new_ids.append(token_id)
+
+    def take_ids(self) -> tuple[int, ...]:
+        """Return the token ids that nobody was told yet."""
+        taken, self._new_ids = tuple(self._new_ids), []
+        return taken
 
 
 class TextStream:
@@ -192,12 +211,14 @@ class TextStream:
         """Wait for the end and return all completions in order."""
         texts = [""] * len(self._sequences)
         tokens: list[list[TextToken]] = [[] for _ in texts]
+        ids: list[list[int]] = [[] for _ in texts]
         ends: dict[int, TextEnd] = {}
         try:
             async for piece in self:
                 if isinstance(piece, TextDelta):
                     texts[piece.index] += piece.text
                     tokens[piece.index] += piece.logprobs
+                    ids[piece.index] += piece.token_ids
                 else:
                     ends[piece.index] = piece
         finally:
@@ -205,7 +226,13 @@ class TextStream:
         cached = self.cached_tokens
         return [
             Completion(
-                text, ends[index].reason, ends[index].tokens, cached[index], tuple(tokens[index])
+                text,
+                ends[index].reason,
+                ends[index].tokens,
+                cached[index],
+                tuple(tokens[index]),
+                tuple(ids[index]),
+                self._sequences[index].prompt,
             )
             for index, text in enumerate(texts)
         ]
@@ -275,13 +302,16 @@ class TextStream:
         else:
             text = sequence.text.finish()
             reason = event.reason
+            if event.end_token is not None:
+                sequence.note(event.end_token)
         if sequence.text.stopped:
             reason = "stop"
             self._turns.cancel(sequence.request.id)
         final = reason is not None and not sequence.text.stopped
         tokens = sequence.tokens_of_text.take(text, final=final)
-        if text or tokens:
-            pieces.append(TextDelta(index, text, tokens))
+        ids = sequence.take_ids() if text or tokens or reason is not None else ()
+        if text or tokens or ids:
+            pieces.append(TextDelta(index, text, tokens, ids))
         if reason is not None:
             sequence.ended = True
             pieces.append(TextEnd(index, reason, sequence.tokens))
@@ -290,6 +320,7 @@ class TextStream:
 
     def _take_token(self, sequence: _Sequence, event: Token) -> tuple[str, EndReason | None]:
         """Return the text that a token releases, and "stop" where it ends the answer."""
+        sequence.note(event.id)
         sampling = sequence.request.sampling
         early = sequence.tokens < sampling.min_tokens
         stops = event.id in sampling.stop_token_ids and not early
@@ -308,12 +339,16 @@ class TextStream:
         self, index: int, sequence: _Sequence, event: PromptRead | Token | Text | Finished
     ) -> list[TextDelta | TextEnd]:
         """Return the prompt, once, where the answer begins with it."""
+        if isinstance(event, PromptRead):
+            sequence.prompt = event.likelihoods
         echo, sequence.echo = sequence.echo, None
         if echo is None:
             return []
         tokens: tuple[TextToken, ...] = ()
-        if isinstance(event, PromptRead):
-            tokens = described_prompt(echo, event.likelihoods, self._tokenizer)
+        wanted = sequence.request.logprobs.answer
+        if isinstance(event, PromptRead) and wanted is not None:
+            told = [replace(one, top=one.top[:wanted]) for one in event.likelihoods]
+            tokens = described_prompt(echo, told, self._tokenizer)
         return [TextDelta(index, echo.text, tokens)] if echo.text or tokens else []
 
     def _note_end(self, sequence: _Sequence, end: End) -> None:

@@ -20,15 +20,17 @@ from mooring.generation import (
     Conversation,
     GenerationRequest,
     Grammar,
+    Likelihood,
     LogprobsWanted,
     PromptInput,
     SamplingParams,
     TextRequest,
+    TextToken,
     Tokenizer,
 )
 from mooring.observe.record import RequestRecord
 from mooring.service.admission import Activity, Admission, Bounds, Permit
-from mooring.service.alignment import Echo, echo_of
+from mooring.service.alignment import Echo, described_prompt, echo_of
 from mooring.service.marks import special_marks, with_marks
 from mooring.service.patience import Patience
 from mooring.service.prompts import PromptReader, ReadPrompt
@@ -55,6 +57,7 @@ class PreparedRequest:
     marks: tuple[str, ...] = ()
     logprobs: LogprobsWanted = NO_LOGPROBS
     echo: Echo | None = None
+    needs_ids: bool = False
 
 
 class TextService:
@@ -152,12 +155,20 @@ class TextService:
     async def prepare(self, request: TextRequest) -> PreparedRequest:
         """Render and tokenize off the event loop; raise `InvalidInput` if it cannot be answered."""
         self.capabilities.check(request.sampling, request.grammar, request.logprobs)
+        if request.needs_ids:
+            self.capabilities.check_tells_ids()
         await self._check_grammar(request)
         read = self._reader.shortened(await self.read(request.prompt), request)
         sampling = self._reader.fitted(len(read.token_ids), request.sampling)
         echo = await asyncio.to_thread(self._echo, read, request) if request.echo else None
         return PreparedRequest(
-            read.token_ids, sampling, request.grammar, request.marks, request.logprobs, echo
+            read.token_ids,
+            sampling,
+            request.grammar,
+            request.marks,
+            request.logprobs,
+            echo,
+            request.needs_ids,
         )
 
     async def read(self, prompt: PromptInput) -> ReadPrompt:
@@ -176,6 +187,13 @@ class TextService:
     def token_bytes(self, token_ids: Sequence[int]) -> list[bytes]:
         """Return the bytes that each token adds to a text; raise `InvalidPrompt` for no token."""
         return [self._tokenizer.token_bytes(id) for id in self._reader.checked(tuple(token_ids))]
+
+    def told_prompt(
+        self, token_ids: Sequence[int], likelihoods: Sequence[Likelihood]
+    ) -> tuple[TextToken, ...]:
+        """Return the tokens of a prompt with how likely they are; the first have no likelihood."""
+        prompt = echo_of("", token_ids, self._tokenizer)
+        return described_prompt(prompt, likelihoods, self._tokenizer)
 
     async def text_of(self, token_ids: Sequence[int]) -> str:
         """Return the text of tokens, special ones too; raise `InvalidPrompt` for no token."""
@@ -288,6 +306,7 @@ class TextService:
                 grammar=request.grammar,
                 cache_scope=permit.caller,
                 logprobs=request.logprobs,
+                needs_ids=request.needs_ids,
             )
             for request in prepared
             for index in range(request.sampling.n)
@@ -306,7 +325,7 @@ class TextService:
 
     def _echo(self, read: ReadPrompt, request: TextRequest) -> Echo:
         text = self._tokenizer.decode(read.token_ids) if read.text is None else read.text
-        if request.logprobs.prompt is None:
+        if request.logprobs.prompt is None or request.logprobs.answer is None:
             return Echo(text)
         return echo_of(text, read.token_ids, self._tokenizer)
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, takewhile
 
 from mooring.errors import InvalidInput
-from mooring.generation import Conversation, LogprobsWanted, SamplingParams, TextToken
+from mooring.generation import Conversation, LogprobsWanted, SamplingParams
 from mooring.observe.record import RequestRecord
-from mooring.service.alignment import Echo
 from mooring.service.stream import Completion
 from mooring.service.text_service import PreparedRequest, TextService
 
@@ -99,14 +98,11 @@ def _prepared(begin: int, ids: Ids) -> PreparedRequest:
         ids,
         SamplingParams(max_tokens=0),
         logprobs=LogprobsWanted(prompt=0, prompt_begin=begin),
-        echo=Echo("", tuple(TextToken(id, b"", 0) for id in ids)),
     )
 
 
 def _weighed(read: ReadChoices, told: Sequence[Completion]) -> Weighed:
-    logprobs = [
-        sum(token.logprob for token in one.logprobs if token.logprob is not None) for one in told
-    ]
+    logprobs = [sum(token.logprob for token in one.prompt) for one in told]
     rests = [ids[read.begin :] for ids in read.answers]
     # Whichever answer was read first has read the question for the others.
     return Weighed(shares(rests, logprobs), min(one.cached_tokens for one in told))

@@ -70,7 +70,7 @@ def test_settings_cannot_lengthen_the_context(snapshot_of: SnapshotOf) -> None:
 
 def test_stops_at_the_end_token_without_sending_it(engine: Engine) -> None:
     answer = ask(engine, PROMPT, max_tokens=9, logit_bias={END: 100}).wait()
-    assert (answer.tokens, answer.end) == ([], Finished("stop"))
+    assert (answer.tokens, answer.end) == ([], Finished("stop", end_token=END))
 
 
 def test_sends_end_tokens_if_told_to_ignore_them(engine: Engine) -> None:
@@ -82,7 +82,7 @@ def test_stops_at_any_of_several_end_tokens(transformers_engine: EngineOf) -> No
     first, second = greedy(transformers_engine("llama"))[2:4]
     engine = transformers_engine("llama", end_token_ids=(END, second, first))
     answer = ask(engine, PROMPT, max_tokens=9).wait()
-    assert (len(answer.tokens), answer.end) == (2, Finished("stop"))
+    assert (len(answer.tokens), answer.end) == (2, Finished("stop", end_token=first))
 
 
 def test_logit_bias_forces_a_token(engine: Engine) -> None:
@@ -384,6 +384,6 @@ def test_an_answer_ends_no_sooner_than_it_may(transformers_engine: EngineOf) -> 
         engine = transformers_engine(family)
         bias: Any = {"logit_bias": {str(END): 100}, "max_tokens": 9}
         answer = ask(engine, [5, 6, 7], min_tokens=4, **bias)
-        assert answer.end == Finished("stop")
+        assert answer.end == Finished("stop", end_token=END)
         assert len(answer.tokens) == 4
         assert ask(engine, [5, 6, 7], **bias).wait().tokens == []

@@ -58,7 +58,7 @@ def generate_alone(model: Any, request: Request) -> tuple[list[int], Finished]:
         torch.tensor([prompt]), max_new_tokens=max_tokens, do_sample=False, use_cache=True
     )[0, len(prompt) :].tolist()
     if ids[-1] == END:
-        return ids[:-1], Finished("stop")
+        return ids[:-1], Finished("stop", end_token=END)
     return ids, Finished("length")
 
 
@@ -103,7 +103,7 @@ def greedy_without_cache(model: Any, request: Request) -> tuple[list[int], Finis
         for _ in range(max_tokens):
             token = int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
             if token == END:
-                return ids[len(prompt) :], Finished("stop")
+                return ids[len(prompt) :], Finished("stop", end_token=END)
             ids.append(token)
     return ids[len(prompt) :], Finished("length")
 

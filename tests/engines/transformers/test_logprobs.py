@@ -28,7 +28,11 @@ def plain(snapshot: Path, ids: list[int], most: int) -> list[Likelihood]:
         scores = model(torch.tensor([ids])).logits[0, :-1].double().log_softmax(-1)
     tops = scores.topk(most)
     return [
-        Likelihood(float(row[token]), tuple(zip(best.tolist(), values.tolist(), strict=True)))
+        Likelihood(
+            float(row[token]),
+            tuple(zip(best.tolist(), values.tolist(), strict=True)),
+            int((row >= row[token]).sum()),
+        )
         for row, token, best, values in zip(scores, ids[1:], tops.indices, tops.values, strict=True)
     ]
 
@@ -37,6 +41,7 @@ def assert_same(given: Any, right: list[Likelihood]) -> None:
     assert len(given) == len(right)
     for one, other in zip(given, right, strict=True):
         assert one.logprob == pytest.approx(other.logprob, abs=2e-4)
+        assert one.rank == other.rank
         assert [token for token, _ in one.top] == [token for token, _ in other.top]
         assert [p for _, p in one.top] == pytest.approx([p for _, p in other.top], abs=2e-4)
 

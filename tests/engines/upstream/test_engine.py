@@ -76,7 +76,7 @@ def test_token_ids_come_back_without_the_end_token(start: Start, kind: UpstreamK
     engine = start(kind)
     cached = 1 if kind == "sglang" else 0
     whole, cut = ask(engine, PROMPT).wait(), ask(engine, PROMPT, max_tokens=2).wait()
-    assert (whole.tokens, whole.end) == (PROMPT, Finished("stop", cached))
+    assert (whole.tokens, whole.end) == (PROMPT, Finished("stop", cached, END))
     assert (cut.tokens, cut.end) == (PROMPT[:2], Finished("length", cached))
 
 
@@ -103,7 +103,7 @@ def test_a_server_of_text_gives_token_ids_at_once_where_they_are_needed(start: S
     engine = start("llama.cpp")
     whole = ask(engine, PROMPT, needs_ids=True).wait()
     cut = ask(engine, PROMPT, needs_ids=True, generated=[65], max_tokens=2).wait()
-    assert (whole.tokens, whole.text, whole.end) == (PROMPT, "", Finished("stop"))
+    assert (whole.tokens, whole.text, whole.end) == (PROMPT, "", Finished("stop", end_token=END))
     assert (cut.tokens, cut.text, cut.end) == ([66], "", Finished("length"))
 
 
@@ -208,7 +208,7 @@ def test_a_broken_answer_fails_alone(
 
 def test_nothing_is_taken_after_the_end_token(start: Start) -> None:
     answer = ask(start(), [CODES["goes on after the end"], 65, 66, 67, 68], max_tokens=5)
-    assert (answer.wait().tokens, answer.end) == ([211, 65, 66], Finished("stop"))
+    assert (answer.wait().tokens, answer.end) == ([211, 65, 66], Finished("stop", end_token=END))
 
 
 def test_a_killed_server_is_replaced_and_greedy_answers_go_on(start: Start) -> None:

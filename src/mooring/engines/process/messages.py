@@ -50,23 +50,23 @@ Top = tuple[tuple[int, float], ...]
 
 
 class Weighed(Struct, tag="w", frozen=True):
-    """A token id, its log-probability, and the most likely ones with theirs."""
+    """A token id, its log-probability, the most likely ones with theirs, and its rank."""
 
     id: int
     p: float
     top: Top
+    rank: int | None = None
 
 
 class Read(Struct, tag="r", frozen=True):
-    """The log-probabilities of a prompt's tokens, and for each the most likely ones with theirs."""
+    """What is told of each token of a prompt, as of one that is generated."""
 
-    p: list[float]
-    top: list[Top]
+    told: list[tuple[float, Top, int | None]]
 
 
-# A token id, weighed or not, text, that a sequence was taken up, that its prompt was read, how and
-# with how many cached tokens it finished, or what failed.
-Packed = int | Weighed | Read | Piece | Taken | tuple[FinishReason, int] | Trouble
+# A token id, weighed or not, text, that a sequence was taken up, that its prompt was read, how it
+# finished, with how many cached tokens and by which token, or what failed.
+Packed = int | Weighed | Read | Piece | Taken | tuple[FinishReason, int, int | None] | Trouble
 
 
 class Open(Struct, tag=True, frozen=True):
@@ -172,15 +172,17 @@ def pack(event: Event) -> Packed:
     """Return an event as data."""
     match event:
         case Token(id, likelihood):
-            return id if likelihood is None else Weighed(id, likelihood.logprob, likelihood.top)
+            if likelihood is None:
+                return id
+            return Weighed(id, likelihood.logprob, likelihood.top, likelihood.rank)
         case Started(cached_tokens):
             return Taken(cached_tokens)
         case PromptRead(likelihoods):
-            return Read([one.logprob for one in likelihoods], [one.top for one in likelihoods])
+            return Read([(one.logprob, one.top, one.rank) for one in likelihoods])
         case Text(text, tokens):
             return Piece(text, tokens)
-        case Finished(reason, cached_tokens):
-            return reason, cached_tokens
+        case Finished(reason, cached_tokens, end_token):
+            return reason, cached_tokens, end_token
         case Failed(error):
             return trouble_of(error)
 
@@ -190,9 +192,9 @@ def unpack(data: Packed) -> Event:
     if isinstance(data, int):
         return Token(data)
     if isinstance(data, Weighed):
-        return Token(data.id, Likelihood(data.p, data.top))
+        return Token(data.id, Likelihood(data.p, data.top, data.rank))
     if isinstance(data, Read):
-        return PromptRead(tuple(map(Likelihood, data.p, data.top)))
+        return PromptRead(tuple(Likelihood(*one) for one in data.told))
     if isinstance(data, Piece):
         return Text(data.text, data.tokens)
     if isinstance(data, Taken):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -41,22 +42,25 @@ def describe_chosen(
     chosen = [token_ids[place] or 0 for place in places]
     found = describe(logits[places], chosen, max(wanted[place] or 0 for place in places))
     for place, likelihood in zip(places, found, strict=True):
-        described[place] = Likelihood(likelihood.logprob, likelihood.top[: wanted[place] or 0])
+        described[place] = replace(likelihood, top=likelihood.top[: wanted[place] or 0])
     return described
 
 
 def _describe(scores: torch.Tensor, token_ids: Sequence[int], most: int) -> list[Likelihood]:
     ids = torch.tensor(token_ids, device=scores.device)[:, None]
     totals = scores.logsumexp(-1, keepdim=True)
-    own = (scores.gather(-1, ids) - totals).squeeze(-1).tolist()
+    scores_of_own = scores.gather(-1, ids)
+    own = (scores_of_own - totals).squeeze(-1).tolist()
+    ranks = (scores >= scores_of_own).sum(-1).tolist()
     best = scores.topk(min(most, scores.shape[-1]))
     tops = zip(best.indices.tolist(), (best.values - totals).tolist(), strict=True)
     return [
         Likelihood(
             _bounded(logprob),
             tuple((token_id, _bounded(value)) for token_id, value in zip(*top, strict=True)),
+            rank,
         )
-        for logprob, top in zip(own, tops, strict=True)
+        for logprob, top, rank in zip(own, tops, ranks, strict=True)
     ]
 
 

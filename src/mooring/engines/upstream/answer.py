@@ -1,6 +1,7 @@
 """One answer of a server while it comes: its messages in, events out, as the contract has them."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from mooring.engines.upstream.connection import ConnectionLost
@@ -36,7 +37,7 @@ class Answer:
         self._finish: FinishReason | None = None
         self._cached_tokens = 0
         self._generated_tokens: int | None = None
-        self._stopped = False
+        self._end_token: int | None = None
         self.complete = False
 
     @property
@@ -76,31 +77,31 @@ class Answer:
 
     def end(self) -> Iterator[Text | Finished]:
         """Yield how the answer ended; raise `ConnectionLost` if it just broke off."""
-        finish = "stop" if self._stopped else self._finish
+        finish = self._finish if self._end_token is None else "stop"
         if finish is None:
             raise ConnectionLost("the answer has no end")
         if self._says_text and self._generated_tokens is not None:
             yield Text("", self._generated_tokens - self._counted)
-        yield Finished(finish, self._cached_tokens)
+        yield Finished(finish, self._cached_tokens, self._end_token)
 
     def _bounded(self, likelihood: Likelihood | None) -> Likelihood | None:
         """Keep as many of the most likely tokens as were asked for: servers may add the token."""
         most = self._request.logprobs.answer
         if likelihood is None or most is None:
             return None
-        return Likelihood(likelihood.logprob, likelihood.top[:most])
+        return replace(likelihood, top=likelihood.top[:most])
 
     def _tokens(self, piece: Piece) -> Iterator[Token]:
         likelihoods = piece.likelihoods or (None,) * len(piece.token_ids)
         if len(likelihoods) != len(piece.token_ids):
             raise NotUnderstood("it told other log-probabilities than of the tokens it gave")
         for token_id, likelihood in zip(piece.token_ids, likelihoods, strict=True):
-            if self._stopped:
+            if self._end_token is not None:
                 self.complete = True
                 return
             position, self._seen = self._seen, self._seen + 1
             if token_id in self._end_token_ids and not self._request.sampling.ignore_eos:
-                self._stopped = True
+                self._end_token = token_id
             elif position >= len(self._again):
                 yield Token(token_id, self._bounded(likelihood))
             elif token_id != self._again[position]:

@@ -152,6 +152,7 @@ class UpstreamEngine(SupervisedEngine):
             unsupported=self._dialect.unsupported,
             top_logprobs=self._dialect.top_logprobs,
             grammars=self._dialect.grammars,
+            tells_ids=not self._dialect.writes_text or self._dialect.ids_at_once,
         )
 
     async def _attend(self, connection: Connection, watch: Watch) -> None:

@@ -9,9 +9,12 @@ from mooring.protocol.openai.logprobs import chat_logprobs
 
 
 class ChatFormat(ChunkLines):
-    """The answers of `/v1/chat/completions`."""
+    """The answers of `/v1/chat/completions`; with `by_id` log-probabilities name token ids."""
 
     id_prefix = "chatcmpl-"
+
+    def __init__(self, *, by_id: bool = False) -> None:
+        self._by_id = by_id
 
     def whole(self, head: AnswerHead, choices: Sequence[Choice], usage: Usage) -> dict[str, Any]:
         """Return a `chat.completion`."""
@@ -40,7 +43,7 @@ class ChatFormat(ChunkLines):
 
     def logprobs(self, tokens: Sequence[TextToken]) -> dict[str, Any] | None:
         """Return the log-probabilities of a choice's tokens."""
-        return chat_logprobs(tokens)
+        return chat_logprobs(tokens, by_id=self._by_id)
 
     def usage(self, head: AnswerHead, usage: Usage) -> dict[str, Any]:
         """Return the chunk with the usage."""

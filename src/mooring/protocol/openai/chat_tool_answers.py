@@ -13,7 +13,8 @@ from mooring.protocol.tool_calls.use import ToolUse
 class ChatToolFormat(ChatFormat):
     """The answers to one request, whose calls are told apart from its text; keeps what it read."""
 
-    def __init__(self, tools: ToolFormat, use: ToolUse) -> None:
+    def __init__(self, tools: ToolFormat, use: ToolUse, *, by_id: bool = False) -> None:
+        super().__init__(by_id=by_id)
         self._tools = tools
         self._use = use
         self._readers: dict[int, CallReader] = {}

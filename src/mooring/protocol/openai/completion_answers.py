@@ -9,9 +9,12 @@ from mooring.protocol.openai.logprobs import completion_logprobs
 
 
 class CompletionFormat(ChunkLines):
-    """The answers of `/v1/completions`."""
+    """The answers of `/v1/completions`; with `by_id` log-probabilities name token ids."""
 
     id_prefix = "cmpl-"
+
+    def __init__(self, *, by_id: bool = False) -> None:
+        self._by_id = by_id
 
     def whole(self, head: AnswerHead, choices: Sequence[Choice], usage: Usage) -> dict[str, Any]:
         """Return a `text_completion`."""
@@ -36,7 +39,7 @@ class CompletionFormat(ChunkLines):
 
     def logprobs(self, tokens: Sequence[TextToken]) -> dict[str, Any] | None:
         """Return the log-probabilities of a choice's tokens."""
-        return completion_logprobs(tokens)
+        return completion_logprobs(tokens, by_id=self._by_id)
 
     def usage(self, head: AnswerHead, usage: Usage) -> dict[str, Any]:
         """Return the chunk with the usage."""

@@ -10,6 +10,7 @@ from mooring.generation import SAMPLING_FIELDS, PromptInput
 from mooring.protocol.body import StrictBody
 from mooring.protocol.call import Call
 from mooring.protocol.openai.structured import parse_structure
+from mooring.protocol.openai.told_tokens import prompt_logprobs_wanted
 from mooring.protocol.tool_calls.use import ToolUse
 
 _SAMPLING_NAMES = frozenset(field.name for field in SAMPLING_FIELDS)
@@ -20,6 +21,7 @@ class OpenAICall(Call):
     """A call that names its model and says whether to stream.
 
     Where thoughts are told from what is said, `thinking` says whether the prompt ends within one.
+    With `tokens_by_id` log-probabilities name tokens by their ids.
     """
 
     model: str
@@ -27,6 +29,7 @@ class OpenAICall(Call):
     include_usage: bool
     tool_use: ToolUse | None = field(default=None, kw_only=True)
     thinking: bool | None = field(default=None, kw_only=True)
+    tokens_by_id: bool = field(default=False, kw_only=True)
 
 
 class _StreamOptions(StrictBody):
@@ -73,8 +76,8 @@ class GenerationBody(StrictBody):
     logits_processors: Any = None
     priority: Any = None
     prompt_logprobs: Any = None
-    return_token_ids: Any = None
-    return_tokens_as_token_ids: Any = None
+    return_token_ids: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
     spaces_between_special_tokens: Any = None
     use_beam_search: Any = None
 
@@ -104,6 +107,9 @@ class GenerationBody(StrictBody):
             include_usage=bool(options and options.include_usage),
             grammar=parse_structure(self.response_format, self.structured_outputs),
             most_prompt_tokens=_most_prompt_tokens(self.truncate_prompt_tokens),
+            needs_ids=bool(self.return_token_ids),
+            prompt_logprobs=prompt_logprobs_wanted(self.prompt_logprobs, stream=bool(self.stream)),
+            tokens_by_id=bool(self.return_tokens_as_token_ids),
         )
 
 
@@ -123,9 +129,6 @@ VLLM_OFF: dict[str, tuple[Any, ...]] = {
     "length_penalty": (1.0,),
     "logits_processors": ([],),
     "priority": (0,),
-    "prompt_logprobs": (),
-    "return_token_ids": (False,),
-    "return_tokens_as_token_ids": (False,),
     "spaces_between_special_tokens": (True,),
     "use_beam_search": (False,),
 }
