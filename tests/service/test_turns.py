@@ -140,6 +140,12 @@ def test_each_caller_has_prefixes_of_its_own() -> None:
         bench = Bench()
         await bench.start_many("a1", "b1")
         assert [request.cache_scope for request, _ in bench.engine.submitted] == ["a", "b"]
+        for salt in ("x", "x", "y"):
+            request = TextRequest(RawText("a"), SamplingParams(), cache_salt=salt)
+            prepared = await bench.service.prepare(request)
+            bench.service.start_all([prepared], RequestRecord(key="a"))
+        scopes = [request.cache_scope for request, _ in bench.engine.submitted]
+        assert (scopes[2] == scopes[3], len(set(scopes))) == (True, 4)
 
     asyncio.run(test())
 

@@ -103,10 +103,13 @@ class TextRequest:
     """One question with its sampling parameters; answered by `sampling.n` completions.
 
     With a `grammar` each of them keeps to it. `marks` are special tokens whose text is part of the
-    answer's; that of others is not. With `echo` each completion begins with the prompt, and may
-    have no token of its own (`sampling.max_tokens` = 0). Of a longer prompt only the last
+    answer's; that of others is not. With `echo` each completion begins with the prompt, or with the
+    model's last message in a conversation, and may have no token of its own (`sampling.max_tokens`
+    = 0). Of a longer prompt only the last
     `most_prompt_tokens` are read; -1 leaves room for the answer, but at most half the context.
-    With `needs_ids` the answer's token ids are told too.
+    With `needs_ids` the answer's token ids are told too. `add_special_tokens` says whether the
+    tokenizer adds its own to the prompt, None for what the model's prompt format says. What is read
+    of the prompt is reused for callers who give the same `cache_salt` alone.
     """
 
     prompt: PromptInput
@@ -117,6 +120,8 @@ class TextRequest:
     echo: bool = False
     most_prompt_tokens: int | None = None
     needs_ids: bool = False
+    add_special_tokens: bool | None = None
+    cache_salt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

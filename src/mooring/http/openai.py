@@ -81,7 +81,7 @@ class OpenAIRoutes:
         call = await self._call(request, self._parse_chat)
         service = self._host.service
         service.sampling(call.parameters)
-        read = await service.read(call.prompts[0])
+        read = await service.read(call.prompts[0], add_special_tokens=call.add_special_tokens)
         context = service.capabilities.context_length
         return JSONResponse(rendered_body(read.text or "", read.token_ids, context))
 
@@ -108,7 +108,7 @@ class OpenAIRoutes:
             answers = ChatToolFormat(tools, call.tool_use, by_id=call.tokens_by_id)
         if call.thinking is None:
             return answers
-        return ChatThoughtFormat(answers, thinking=call.thinking)
+        return ChatThoughtFormat(answers, thinking=call.thinking, told=call.tells_thoughts)
 
     def _with_thoughts(self, call: AnyCall) -> AnyCall:
         """Say whether thoughts are read; an answer that keeps to a form from the start has none."""
@@ -147,7 +147,7 @@ class OpenAIRoutes:
         service, caller = self._host.service, caller_of(request.scope)
         record = record_of(request.scope)
         format = format_of(call)
-        head = self._head(format, call.model)
+        head = self._head(format, call)
         if not call.stream:
             work = complete(service, call, caller, record)
             answered = await unless_client_leaves(request.receive, work)
@@ -158,6 +158,7 @@ class OpenAIRoutes:
             format,
             head,
             call.include_usage,
+            call.usage_so_far,
             call.needs_ids,
             self._settings.server.max_buffered_events,
         )
@@ -195,11 +196,11 @@ class OpenAIRoutes:
         record.asked_model, record.stream = call.model, call.stream
         return call
 
-    def _head(self, format: AnswerFormat, model: str) -> AnswerHead:
+    def _head(self, format: AnswerFormat, call: OpenAICall) -> AnswerHead:
         return AnswerHead(
-            id=f"{format.id_prefix}{uuid4().hex}",
+            id=f"{format.id_prefix}{call.request_id or uuid4().hex}",
             created=int(time.time()),
-            model=model,
+            model=call.model,
             fingerprint=self._host.identity.fingerprint,
         )
 

@@ -69,6 +69,7 @@ class ScoringRoutes:
             InvocationFormat(call),
             head,
             include_usage=False,
+            usage_so_far=False,
             tells_ids=False,
             max_buffered_events=most,
         )

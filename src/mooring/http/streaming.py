@@ -32,11 +32,16 @@ _HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """How a stream is to be written; `tells_ids` says whether chunks have their token ids."""
+    """How a stream is to be written.
+
+    `include_usage` asks for a last chunk with the usage, `usage_so_far` for one in every chunk, and
+    `tells_ids` for token ids.
+    """
 
     format: AnswerFormat
     head: AnswerHead
     include_usage: bool
+    usage_so_far: bool
     tells_ids: bool
     max_buffered_events: int
 
@@ -142,6 +147,8 @@ class EventStream(StreamingResponse):
         return chunks
 
     def _line(self, chunk: dict[str, Any]) -> bytes:
+        if self._plan.usage_so_far and "choices" in chunk:
+            chunk = chunk | {"usage": self._usage().body()}
         return self._plan.format.line(chunk, usage=self._plan.include_usage)
 
     def _usage(self) -> Usage:

@@ -19,9 +19,9 @@ class Call:
     """Prompts, sampling parameters as the client set them (unchecked), and what answers must be.
 
     With `echo` they begin with the prompt; with `echo_only` they are nothing else. With `best_of`
-    so many are generated for each prompt, and the best answer. `most_prompt_tokens` and `needs_ids`
-    are as in `TextRequest`. With `prompt_logprobs` each answer tells how likely its prompt is, with
-    so many of the most likely tokens.
+    so many are generated for each prompt, and the best answer. With `prompt_logprobs` each answer
+    tells how likely its prompt is, with so many of the most likely tokens. The rest is as in
+    `TextRequest`.
     """
 
     prompts: tuple[PromptInput, ...]
@@ -35,6 +35,8 @@ class Call:
     most_prompt_tokens: int | None = field(default=None, kw_only=True)
     needs_ids: bool = field(default=False, kw_only=True)
     prompt_logprobs: int | None = field(default=None, kw_only=True)
+    add_special_tokens: bool | None = field(default=None, kw_only=True)
+    cache_salt: str = field(default="", kw_only=True)
 
     def requests(self, sampling: SamplingParams) -> list[TextRequest]:
         """Return one request per prompt."""
@@ -56,6 +58,8 @@ class Call:
                 self.echo,
                 self.most_prompt_tokens,
                 self.needs_ids,
+                self.add_special_tokens,
+                self.cache_salt,
             )
             for prompt in self.prompts
         ]

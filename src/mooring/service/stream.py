@@ -346,7 +346,7 @@ class TextStream:
             return []
         tokens: tuple[TextToken, ...] = ()
         wanted = sequence.request.logprobs.answer
-        if isinstance(event, PromptRead) and wanted is not None:
+        if isinstance(event, PromptRead) and wanted is not None and echo.tokens:
             told = [replace(one, top=one.top[:wanted]) for one in event.likelihoods]
             tokens = described_prompt(echo, told, self._tokenizer)
         return [TextDelta(index, echo.text, tokens)] if echo.text or tokens else []

@@ -58,6 +58,7 @@ class PreparedRequest:
     logprobs: LogprobsWanted = NO_LOGPROBS
     echo: Echo | None = None
     needs_ids: bool = False
+    cache_salt: str = ""
 
 
 class TextService:
@@ -158,7 +159,8 @@ class TextService:
         if request.needs_ids:
             self.capabilities.check_tells_ids()
         await self._check_grammar(request)
-        read = self._reader.shortened(await self.read(request.prompt), request)
+        read = await self.read(request.prompt, add_special_tokens=request.add_special_tokens)
+        read = self._reader.shortened(read, request)
         sampling = self._reader.fitted(len(read.token_ids), request.sampling)
         echo = await asyncio.to_thread(self._echo, read, request) if request.echo else None
         return PreparedRequest(
@@ -169,6 +171,7 @@ class TextService:
             request.logprobs,
             echo,
             request.needs_ids,
+            request.cache_salt,
         )
 
     async def read(self, prompt: PromptInput) -> ReadPrompt:
@@ -304,7 +307,7 @@ class TextService:
                 prompt_ids=request.prompt_ids,
                 sampling=_with_seed(request.sampling, index),
                 grammar=request.grammar,
-                cache_scope=permit.caller,
+                cache_scope=_cache_scope(permit.caller, request.cache_salt),
                 logprobs=request.logprobs,
                 needs_ids=request.needs_ids,
             )
@@ -324,10 +327,18 @@ class TextService:
         return stream
 
     def _echo(self, read: ReadPrompt, request: TextRequest) -> Echo:
+        if isinstance(request.prompt, Conversation):
+            last = request.prompt.messages[-1]
+            return Echo(last.content if last.role == "assistant" else "")
         text = self._tokenizer.decode(read.token_ids) if read.text is None else read.text
         if request.logprobs.prompt is None or request.logprobs.answer is None:
             return Echo(text)
         return echo_of(text, read.token_ids, self._tokenizer)
+
+
+def _cache_scope(caller: str, salt: str) -> str:
+    """Tell what is read for one caller, and with one salt, from all other."""
+    return f"{caller}\0{salt}" if salt else caller
 
 
 def _with_seed(sampling: SamplingParams, index: int) -> SamplingParams:

@@ -21,10 +21,11 @@ def check_options(
         _check_without_template(conversation)
     for name in options.values:
         if name in _OWN or name in special or name not in (names or ()):
+            field = name if name == "documents" else f"chat_template_kwargs.{name[:40]}"
             raise UnsupportedParameter(
-                f"`chat_template_kwargs.{name[:40]}` is not supported: the model's chat template "
-                "reads no such value from clients. Leave it out.",
-                param=f"chat_template_kwargs.{name[:40]}",
+                f"`{field}` is not supported: the model's chat template reads no such value from "
+                "clients. Leave it out.",
+                param=field,
             )
     if options.continues and (
         conversation.messages[-1].role != "assistant" or not conversation.messages[-1].content

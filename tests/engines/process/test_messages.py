@@ -67,7 +67,10 @@ REPORT_LIST: list[Report] = [
     Opened(Capabilities("echo", "1", "cpu", "exact", 9, 8, 3, grammars=("json_object", "lark"))),
     Refused(trouble_of(NotEnoughMemory("too large"))),
     Heartbeat(Load(1, 2, 3, CacheUse(0.25, 7))),
-    Events(Load(1, 0, 4), [("a", 7), ("a", ("length", 5, None)), ("b", trouble_of(RequestFailed("no")))]),
+    Events(
+        Load(1, 0, 4),
+        [("a", 7), ("a", ("length", 5, None)), ("b", trouble_of(RequestFailed("no")))],
+    ),
     Logged("mooring", 30, "line\nline"),
 ]
 

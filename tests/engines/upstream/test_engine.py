@@ -35,6 +35,7 @@ from tests.engines.upstream.servers import (
     upstream_engine,
 )
 from tests.engines.upstream.stand_in import FAULTS
+from tests.models import END
 from tests.processes import server as running
 
 Start = Callable[..., UpstreamEngine]
@@ -103,7 +104,11 @@ def test_a_server_of_text_gives_token_ids_at_once_where_they_are_needed(start: S
     engine = start("llama.cpp")
     whole = ask(engine, PROMPT, needs_ids=True).wait()
     cut = ask(engine, PROMPT, needs_ids=True, generated=[65], max_tokens=2).wait()
-    assert (whole.tokens, whole.text, whole.end) == (PROMPT, "", Finished("stop", end_token=END))
+    assert (whole.tokens, whole.text, whole.end) == (
+        PROMPT,
+        "",
+        Finished("stop", end_token=END),
+    )
     assert (cut.tokens, cut.text, cut.end) == ([66], "", Finished("length"))
 
 
@@ -208,7 +213,10 @@ def test_a_broken_answer_fails_alone(
 
 def test_nothing_is_taken_after_the_end_token(start: Start) -> None:
     answer = ask(start(), [CODES["goes on after the end"], 65, 66, 67, 68], max_tokens=5)
-    assert (answer.wait().tokens, answer.end) == ([211, 65, 66], Finished("stop", end_token=END))
+    assert (answer.wait().tokens, answer.end) == (
+        [211, 65, 66],
+        Finished("stop", end_token=END),
+    )
 
 
 def test_a_killed_server_is_replaced_and_greedy_answers_go_on(start: Start) -> None:

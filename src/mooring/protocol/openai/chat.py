@@ -47,17 +47,15 @@ class ChatBody(GenerationBody):
     continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     chat_template: Any = None
-    documents: Any = None
-    echo: Any = None
+    documents: Items[dict[str, Any]] | None = None
+    echo: bool | None = None
+    include_reasoning: bool | None = None
 
 
 # Fields that ask for what is not offered, unless they have one of these values.
 CHAT_OFF: dict[str, tuple[Any, ...]] = VLLM_OFF | {
-    "add_special_tokens": (False,),
     "audio": (),
     "chat_template": (),
-    "documents": ([],),
-    "echo": (False,),
     "modalities": (["text"],),
     "moderation": (),
     "prediction": (),
@@ -95,10 +93,24 @@ def parse_chat(body: bytes) -> OpenAICall:
         parse_messages(chat.messages),
         tools=use.tools if use is not None else (),
         options=template_options(
-            chat.add_generation_prompt, chat.continue_final_message, chat.chat_template_kwargs
+            chat.add_generation_prompt, chat.continue_final_message, _template_values(chat)
         ),
     )
-    return replace(chat.call((conversation,), parameters), tool_use=use, logprobs=wanted)
+    return replace(
+        chat.call((conversation,), parameters),
+        tool_use=use,
+        logprobs=wanted,
+        echo=bool(chat.echo),
+        tells_thoughts=chat.include_reasoning is not False,
+    )
+
+
+def _template_values(chat: ChatBody) -> dict[str, Any]:
+    """Return what a client gives the chat template; documents are for templates that read them."""
+    values = dict(chat.chat_template_kwargs or {})
+    if chat.documents:
+        values["documents"] = list(chat.documents)
+    return values
 
 
 def _refuse_functions(chat: ChatBody) -> None:

@@ -14,13 +14,14 @@ from mooring.protocol.tool_calls.pieces import SaidText
 class ChatThoughtFormat(ChunkLines):
     """The answers to one request, whose thoughts are told apart; `answers` writes what is said.
 
-    `thinking` says that the prompt ended within a thought.
+    `thinking` says that the prompt ended within a thought; without `told` thoughts are left out.
     """
 
     id_prefix = ChatFormat.id_prefix
 
-    def __init__(self, answers: ChatFormat, *, thinking: bool) -> None:
+    def __init__(self, answers: ChatFormat, *, thinking: bool, told: bool = True) -> None:
         self._answers = answers
+        self._told = told
         self._thinking = thinking
         self._readers: dict[int, ThoughtReader] = {}
 
@@ -39,7 +40,7 @@ class ChatThoughtFormat(ChunkLines):
         for written, thought in zip(body["choices"], thoughts, strict=True):
             if thought:
                 message = written["message"]
-                message |= {"content": message["content"] or None, **_named(thought)}
+                message |= {"content": message["content"] or None, **self._named(thought)}
         return body
 
     def opening(self, head: AnswerHead, index: int) -> list[dict[str, Any]]:
@@ -72,14 +73,14 @@ class ChatThoughtFormat(ChunkLines):
         chunks = []
         for piece in pieces:
             if isinstance(piece, Thought):
-                chunks.append(self._answers.chunk(head, index, _named(piece.text)))
+                if self._told:
+                    chunks.append(self._answers.chunk(head, index, self._named(piece.text)))
             else:
                 chunks += self._answers.delta(head, index, piece.text)
         return chunks
 
-
-def _named(thought: str) -> dict[str, str]:
-    return {"reasoning": thought, "reasoning_content": thought}
+    def _named(self, thought: str) -> dict[str, str]:
+        return {"reasoning": thought, "reasoning_content": thought} if self._told else {}
 
 
 def _joined(pieces: Iterable[Thought | SaidText], kind: type[Thought | SaidText]) -> str:

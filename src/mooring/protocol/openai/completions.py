@@ -25,10 +25,7 @@ class CompletionBody(GenerationBody):
 
 
 # Fields that ask for what is not offered, unless they have one of these values.
-COMPLETION_OFF: dict[str, tuple[Any, ...]] = VLLM_OFF | {
-    "add_special_tokens": (True,),
-    "suffix": ("",),
-}
+COMPLETION_OFF: dict[str, tuple[Any, ...]] = VLLM_OFF | {"suffix": ("",)}
 
 
 def parse_completion(body: bytes) -> OpenAICall:

@@ -1,6 +1,7 @@
 """What OpenAI's generating routes share: common fields, and refusals by name."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ from mooring.protocol.openai.structured import parse_structure
 from mooring.protocol.openai.told_tokens import prompt_logprobs_wanted
 from mooring.protocol.tool_calls.use import ToolUse
 
+_MAX_ID = 128
+_REQUEST_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{_MAX_ID}}}")
 _SAMPLING_NAMES = frozenset(field.name for field in SAMPLING_FIELDS)
 
 
@@ -21,7 +24,8 @@ class OpenAICall(Call):
     """A call that names its model and says whether to stream.
 
     Where thoughts are told from what is said, `thinking` says whether the prompt ends within one.
-    With `tokens_by_id` log-probabilities name tokens by their ids.
+    With `tokens_by_id` log-probabilities name tokens by their ids, with `usage_so_far` every chunk
+    has a usage, and without `tells_thoughts` they are left out. `request_id` is the client's own.
     """
 
     model: str
@@ -30,6 +34,9 @@ class OpenAICall(Call):
     tool_use: ToolUse | None = field(default=None, kw_only=True)
     thinking: bool | None = field(default=None, kw_only=True)
     tokens_by_id: bool = field(default=False, kw_only=True)
+    usage_so_far: bool = field(default=False, kw_only=True)
+    tells_thoughts: bool = field(default=True, kw_only=True)
+    request_id: str | None = field(default=None, kw_only=True)
 
 
 class _StreamOptions(StrictBody):
@@ -70,7 +77,9 @@ class GenerationBody(StrictBody):
     response_format: Any = None
     structured_outputs: Any = None
 
-    add_special_tokens: Any = None
+    add_special_tokens: bool | None = None
+    cache_salt: str | None = None
+    request_id: str | None = None
     bad_words: Any = None
     length_penalty: Any = None
     logits_processors: Any = None
@@ -96,9 +105,14 @@ class GenerationBody(StrictBody):
             raise InvalidParameter(
                 "`stream_options` may only be given with `stream` = true.", param="stream_options"
             )
-        for name in ("include_obfuscation", "continuous_usage_stats"):
-            if options is not None and getattr(options, name):
-                raise _unsupported(f"stream_options.{name}", off=(False,))
+        if options is not None and options.include_obfuscation:
+            raise _unsupported("stream_options.include_obfuscation", off=(False,))
+        if options is not None and options.continuous_usage_stats and not options.include_usage:
+            raise InvalidParameter(
+                "`stream_options.continuous_usage_stats` may only be given with `include_usage` = "
+                "true.",
+                param="stream_options.continuous_usage_stats",
+            )
         return OpenAICall(
             prompts=prompts,
             parameters=parameters,
@@ -110,6 +124,10 @@ class GenerationBody(StrictBody):
             needs_ids=bool(self.return_token_ids),
             prompt_logprobs=prompt_logprobs_wanted(self.prompt_logprobs, stream=bool(self.stream)),
             tokens_by_id=bool(self.return_tokens_as_token_ids),
+            usage_so_far=bool(options and options.continuous_usage_stats),
+            add_special_tokens=self.add_special_tokens,
+            cache_salt=_checked_salt(self.cache_salt),
+            request_id=_checked_id(self.request_id),
         )
 
 
@@ -119,6 +137,22 @@ def _most_prompt_tokens(given: Any) -> int | None:
             "`truncate_prompt_tokens` must be a whole number >= 1, or -1 for as many as fit. "
             f"Given: {str(given)[:40]}.",
             param="truncate_prompt_tokens",
+        )
+    return given
+
+
+def _checked_salt(given: str | None) -> str:
+    if given == "":
+        raise InvalidParameter("`cache_salt` must not be empty. Leave it out.", param="cache_salt")
+    return given or ""
+
+
+def _checked_id(given: str | None) -> str | None:
+    if given is not None and not _REQUEST_ID.fullmatch(given):
+        raise InvalidParameter(
+            f"`request_id` must have 1 to {_MAX_ID} letters, digits and any of . _ : -. "
+            f"Given: {given[:40]!r}.",
+            param="request_id",
         )
     return given
 
