@@ -47,7 +47,7 @@ RESPONSE = holding(
     id=TEXT,
     object={"const": "response"},
     status={"enum": ["completed", "incomplete"]},
-    output=list_of(holding(type={"enum": ["message", "function_call"]}, id=TEXT)),
+    output=list_of(holding(type={"enum": ["message", "function_call", "reasoning"]}, id=TEXT)),
     usage=holding(input_tokens=NUMBER, output_tokens=NUMBER, total_tokens=NUMBER),
 )
 _TOKENS = {"count": NUMBER, "max_model_len": NUMBER, "tokens": list_of(NUMBER)}
@@ -55,6 +55,8 @@ RENDERED = holding(prompt=TEXT, **_TOKENS)
 TOKENIZED = holding(**_TOKENS, token_strs={"type": ["array", "null"]})
 DETOKENIZED = holding(prompt=TEXT)
 DECISION = holding(model=TEXT, answers=list_of(OPEN_OBJECT), usage=OPEN_OBJECT)
+# What each server-sent event has, as OpenAPI before 3.2 describes streams.
+EVENT = holding(data=TEXT)
 MODEL = holding(
     id=TEXT, object={"const": "model"}, created=NUMBER, owned_by=TEXT, max_model_len=NUMBER
 )

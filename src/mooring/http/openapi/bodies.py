@@ -7,6 +7,7 @@ from mooring.http.openapi.fields import Schema, body_schema, sampling_schemas
 from mooring.protocol.messages import MAX_MESSAGES, ROLES
 from mooring.protocol.openai.chat import CHAT_OFF, ChatBody
 from mooring.protocol.openai.completions import COMPLETION_OFF, CompletionBody
+from mooring.protocol.openai.fields import REQUEST_ID
 from mooring.protocol.openai.responses import RESPONSE_OFF, ResponseBody
 from mooring.settings import ServiceLimits
 
@@ -50,6 +51,14 @@ _STRUCTURE: dict[str, Schema] = {
     },
     "structured_outputs": {"type": ["object", "null"], "minProperties": 1},
 }
+_OF_VLLM: dict[str, Schema] = {
+    "truncate_prompt_tokens": {
+        "anyOf": [{"const": -1}, {"type": "integer", "minimum": 1}, {"type": "null"}]
+    },
+    "prompt_logprobs": _TOP,
+    "request_id": {"type": ["string", "null"], "pattern": f"^{REQUEST_ID}$"},
+    "cache_salt": {"type": ["string", "null"], "minLength": 1},
+}
 _STREAM: Schema = {"type": ["boolean", "null"]}
 _TABLES = ("inputs", "instances", "dataframe_split", "dataframe_records")
 
@@ -62,6 +71,7 @@ def chat_body(limits: ServiceLimits) -> Schema:
         "functions": {"enum": [None, []]},
         "function_call": {"enum": [None, "none"]},
         **_STRUCTURE,
+        **_OF_VLLM,
     }
     known["max_completion_tokens"] = known["max_tokens"]
     known["top_logprobs"] = _TOP
@@ -77,7 +87,7 @@ def completion_body(limits: ServiceLimits) -> Schema:
     known["max_tokens"] = {**known["max_tokens"], "minimum": 0}
     known["best_of"] = known["n"]
     known["logprobs"] = _TOP
-    known |= _STRUCTURE
+    known |= _STRUCTURE | _OF_VLLM
     return body_schema(CompletionBody, known, COMPLETION_OFF)
 
 

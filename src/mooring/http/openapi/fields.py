@@ -11,7 +11,6 @@ from mooring.generation.sampling import (
     MAX_INT,
     MAX_STOP_CHARACTERS,
     MAX_STOP_STRINGS,
-    MAX_STOP_TOKENS,
 )
 
 Schema = dict[str, Any]
@@ -55,7 +54,7 @@ def _sampling(field: SamplingField) -> Schema:
             schema = {"anyOf": [text, several, {"type": "null"}]}
         case "token_ids":
             token = {"type": "integer", "minimum": 0, "maximum": MAX_INT}
-            schema = {"type": ["array", "null"], "items": token, "maxItems": MAX_STOP_TOKENS}
+            schema = {"type": ["array", "null"], "items": token, "maxItems": field.high}
         case "token_bias":
             bias = {"type": "number", "minimum": field.low, "maximum": field.high}
             schema = {

@@ -30,7 +30,7 @@ class Operation:
     error: Schema = field(default_factory=lambda: answers.OPENAI_ERROR)
 
 
-_EVENTS: Mapping[str, Schema] = {EVENTS: answers.TEXT}
+_EVENTS: Mapping[str, Schema] = {EVENTS: answers.EVENT}
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("GET", "/v1/models"): Operation(

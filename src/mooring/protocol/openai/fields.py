@@ -15,7 +15,7 @@ from mooring.protocol.openai.told_tokens import prompt_logprobs_wanted
 from mooring.protocol.tool_calls.use import ToolUse
 
 _MAX_ID = 128
-_REQUEST_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{_MAX_ID}}}")
+REQUEST_ID = rf"[A-Za-z0-9._:-]{{1,{_MAX_ID}}}"
 _SAMPLING_NAMES = frozenset(field.name for field in SAMPLING_FIELDS)
 
 
@@ -148,7 +148,7 @@ def _checked_salt(given: str | None) -> str:
 
 
 def _checked_id(given: str | None) -> str | None:
-    if given is not None and not _REQUEST_ID.fullmatch(given):
+    if given is not None and not re.fullmatch(REQUEST_ID, given):
         raise InvalidParameter(
             f"`request_id` must have 1 to {_MAX_ID} letters, digits and any of . _ : -. "
             f"Given: {given[:40]!r}.",
