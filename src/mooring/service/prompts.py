@@ -55,11 +55,11 @@ class PromptReader:
             case TokenIds():
                 return None
 
-    def read(self, prompt: PromptInput) -> ReadPrompt:
-        """Render and tokenize what is to be answered; raise `InvalidPrompt` for what is empty."""
+    def read(self, prompt: PromptInput, add_special_tokens: bool | None = None) -> ReadPrompt:
+        """As `tokenized`, what is to be answered; raise `InvalidPrompt` also for what is empty."""
         if isinstance(prompt, RawText):
             _check_text(prompt.text)
-        read = self.tokenized(prompt)
+        read = self.tokenized(prompt, add_special_tokens)
         if not read.token_ids:
             raise InvalidPrompt("The prompt must have at least one token. Given: none.")
         return read

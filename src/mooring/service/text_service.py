@@ -174,9 +174,11 @@ class TextService:
             request.cache_salt,
         )
 
-    async def read(self, prompt: PromptInput) -> ReadPrompt:
-        """Read what is to be answered off the event loop; raise `InvalidPrompt` for nothing."""
-        return await asyncio.to_thread(self._reader.read, prompt)
+    async def read(
+        self, prompt: PromptInput, *, add_special_tokens: bool | None = None
+    ) -> ReadPrompt:
+        """As `tokenized`, what is to be answered; raise `InvalidPrompt` also for what is empty."""
+        return await asyncio.to_thread(self._reader.read, prompt, add_special_tokens)
 
     async def tokenized(
         self, prompt: PromptInput, *, add_special_tokens: bool | None = None
