@@ -231,3 +231,28 @@ def test_loads_remote_code_offline_without_any_cache_and_keeps_snapshots_apart(
     ]
     assert sums == pytest.approx(expected)
     assert sums[0] != pytest.approx(sums[1])
+
+
+def test_keys_that_grow_leave_no_kernels_behind(tmp_path: Path) -> None:
+    script = """
+        import sys
+        from pathlib import Path
+        import psutil, torch
+        from mooring.engines.transformers.loader import load_model
+        from mooring.settings import EngineSettings
+        load_model(Path(sys.argv[1]), EngineSettings(), dtype="bfloat16", trust_remote_code=False)
+        query, keys = (torch.ones(64, n, 32, dtype=torch.bfloat16) for n in (1, 1000))
+        before = psutil.Process().memory_info().rss
+        for length in range(4, 1000):
+            torch.bmm(torch.bmm(query, keys[:, :length].transpose(1, 2)), keys[:, :length])
+        print(psutil.Process().memory_info().rss - before)
+    """
+    snapshot = models.tiny_llama(tmp_path / "llama")
+    finished = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), snapshot],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(finished.stdout) < 1e9  # more than 2 GB where all of them are kept

@@ -49,6 +49,7 @@ def load_model(
     """
     _require_transformers()
     _check_code(snapshot, trust_remote_code)
+    _keep_few_kernels()
     placement = place(read_weights(snapshot), settings.device, settings.dtype or dtype)
     with _quietly(), errors_named(snapshot):
         model = _from_pretrained(snapshot, placement, trust_remote_code)
@@ -86,6 +87,16 @@ def transformers_version() -> str:
     import transformers
 
     return str(transformers.__version__)
+
+
+def _keep_few_kernels() -> None:
+    """Bound the kernels that oneDNN and PyTorch keep: 1024 each by default, of up to megabytes.
+
+    In 16 bits, attention needs new ones whenever its keys grow; gigabytes were held that nothing
+    uses again. One step needs a dozen. Read when the process first computes.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "32")
 
 
 def _require_transformers() -> None:
