@@ -1,11 +1,14 @@
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mooring.loading.light_tokenizer import LightTokenizer, find_reading
 from mooring.service.detokenize import IncrementalText
 from tests.service.texts import ByteTokenizer
+from tests.tokenizers import TOKENIZERS
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)
 LETTERS = st.text("abé", max_size=30)
@@ -38,6 +41,24 @@ def test_characters_between_broken_bytes_survive(parts: list[str], end: bytes) -
     token_ids = b"".join(b"\xff" if p == "\xff" else p.encode() for p in parts) + end
     pieces, _ = pieces_of(token_ids)
     assert "".join(pieces) == token_ids.decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize(
+    "family", ["byte-level", "byte fallback", "byte fallback, legacy", "unigram"]
+)
+def test_spaces_survive_special_tokens_that_are_left_out(tmp_path: Path, family: str) -> None:
+    TOKENIZERS[family](tmp_path)
+    reading = find_reading(tmp_path, trust_remote_code=False)
+    assert reading is not None
+    tokenizer = LightTokenizer(tmp_path, reading)
+    ship, begin, spaces = (
+        tokenizer.encode(text, add_special_tokens=False) for text in ("ship", "<s>", "a    港😀 b")
+    )
+    for token_ids in (ship + begin + spaces, ship + begin * 3 + spaces[1:], begin + spaces + begin):
+        text = IncrementalText(tokenizer)
+        pieces = [*map(text.push, token_ids), text.finish()]
+        assert "".join(pieces) == tokenizer.decode(token_ids)
+        assert not any("\ufffd" in piece for piece in pieces)
 
 
 def test_a_piece_never_ends_inside_a_character() -> None:

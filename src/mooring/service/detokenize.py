@@ -9,6 +9,9 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # A character has at most four bytes: four tokens later its fate is known.
 _TOKENS_TO_SETTLE = 4
 
+# Some decoders strip the first space, so that decoding must not begin with tokens without a text.
+_MOST_WITHOUT_TEXT = 16
+
 
 class IncrementalText:
     """The text of one growing sequence, released in pieces that join to the whole.
@@ -60,7 +63,8 @@ class IncrementalText:
         text = self._decode(self._context_start, end)
         if text.endswith(_REPLACEMENT) and not final:
             return self._decode_broken(text, shown)
-        self._context_start, self._pending_start = self._pending_start, end
+        if len(text) > shown or end - self._pending_start >= _MOST_WITHOUT_TEXT:
+            self._context_start, self._pending_start = self._pending_start, end
         return text[shown:]
 
     def _decode_broken(self, text: str, shown: int) -> str:
