@@ -174,7 +174,8 @@ class Permit:
 class Place:
     """Where one sequence is held, from when it is sent off until the engine lets go of it.
 
-    `caller` is whose it is, and `call` the number of the call: a later one has a higher number.
+    `caller` is whose it is, `call` the number of the call: a later one has a higher number; `since`
+    is when it was sent off.
     """
 
     def __init__(self, permit: Permit, admission: Admission, tokens: int) -> None:
@@ -183,7 +184,7 @@ class Place:
         self._permit = permit
         self._admission = admission
         self._tokens = tokens
-        self._since = admission.now()
+        self.since = admission.now()
 
     def begin(self) -> None:
         """Note that the sequence waits no longer; may be called again."""
@@ -193,7 +194,7 @@ class Place:
     def release(self) -> None:
         """Free the place; called once."""
         self.begin()
-        self._admission.note_held(self._since)
+        self._admission.note_held(self.since)
         self._permit.release()
 
 

@@ -1,8 +1,8 @@
-"""What waits, in a fair order: callers share alike, and short and long prompts of each do too."""
+"""What waits, in a fair order: callers share alike, and prompts wait by their length."""
 
-from collections.abc import Hashable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from mooring.engines.contract import Emit
 from mooring.generation import GenerationRequest
@@ -10,8 +10,6 @@ from mooring.service.admission import Place
 
 # What a generated token counts for, beside one that is only read.
 _WEIGHT_OF_GENERATED = 2
-
-Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +26,11 @@ class Waiting:
         return self.place.caller
 
     @property
+    def since(self) -> float:
+        """Since when it waits, by the admission's clock."""
+        return self.place.since
+
+    @property
     def tokens(self) -> int:
         """Count the tokens of the prompt."""
         return len(self.request.prompt_ids)
@@ -38,39 +41,45 @@ class Waiting:
         return self.tokens.bit_length() // 3
 
 
-class Shares(Generic[Key]):
-    """What each key has used; the one that has used least goes next.
+class Shares:
+    """What each caller has used; the one that has used least goes next.
 
-    A key that comes back begins where those are that are served now: being away saves nothing up.
+    One that comes back begins where those are that are served now: being away saves nothing up.
     """
 
     def __init__(self) -> None:
-        self._used: dict[Key, int] = {}
+        self._used: dict[str, int] = {}
         self._now = 0
 
-    def enter(self, key: Key) -> None:
-        """Note that a key has begun to wait."""
-        self._used[key] = max(self._used.get(key, 0), self._now)
+    def enter(self, caller: str) -> None:
+        """Note that a caller has begun to wait."""
+        self._used[caller] = max(self._used.get(caller, 0), self._now)
 
-    def next(self, keys: Iterable[Key]) -> Key:
-        """Choose among keys that have entered; the first of equals."""
-        chosen = min(keys, key=self._used.__getitem__)
+    def next(self, callers: Iterable[str]) -> str:
+        """Choose among callers that have entered; the first of equals."""
+        chosen = min(callers, key=self._used.__getitem__)
         self._now = max(self._now, self._used[chosen])
         return chosen
 
-    def charge(self, key: Key, tokens: int) -> None:
-        """Add to what a key has used."""
-        self._used[key] = self._used.get(key, 0) + tokens
+    def charge(self, caller: str, tokens: int) -> None:
+        """Add to what a caller has used."""
+        self._used[caller] = self._used.get(caller, 0) + tokens
 
 
 class FairQueue:
-    """Holds what waits: first come, first served among prompts of one length of one caller."""
+    """Holds what waits: first come, first served among prompts of one class of one caller.
 
-    def __init__(self) -> None:
+    Of several classes the one goes next whose first has waited longest for its class, so that the
+    times that they wait are as 1 to 2 to 3, from the shortest prompts on. That keeps the waits
+    within a class close together, which shares of the tokens would not: the shortest would hardly
+    wait, and then suddenly, for a place.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._all: dict[str, Waiting] = {}
         self._lanes: dict[str, dict[int, dict[str, Waiting]]] = {}
-        self._callers: Shares[str] = Shares()
-        self._sizes: dict[str, Shares[int]] = {}
+        self._callers = Shares()
 
     def __len__(self) -> int:
         """Count what waits."""
@@ -86,19 +95,16 @@ class FairQueue:
         caller, size = waiting.caller, waiting.size
         if caller not in self._lanes:
             self._callers.enter(caller)
-        lanes = self._lanes.setdefault(caller, {})
-        if size not in lanes:
-            self._sizes.setdefault(caller, Shares()).enter(size)
-        lanes.setdefault(size, {})[waiting.request.id] = waiting
+        self._lanes.setdefault(caller, {}).setdefault(size, {})[waiting.request.id] = waiting
 
     def pop(self) -> Waiting:
         """Take out what goes next; its prompt is charged to its caller."""
         caller = self._callers.next(self._lanes)
-        lanes = self._lanes[caller]
-        lane = lanes[self._sizes[caller].next(lanes)]
-        waiting = next(iter(lane.values()))
+        firsts = [next(iter(lane.values())) for lane in self._lanes[caller].values()]
+        now = self._clock()
+        waiting = max(firsts, key=lambda first: (now - first.since) / (1 + first.size))
         self.remove(waiting.request.id)
-        self._charge(waiting, waiting.tokens)
+        self._callers.charge(caller, waiting.tokens)
         return waiting
 
     def remove(self, request_id: str) -> Waiting | None:
@@ -117,8 +123,4 @@ class FairQueue:
 
     def charge_generated(self, waiting: Waiting, tokens: int) -> None:
         """Charge a caller for what was generated, once that is known."""
-        self._charge(waiting, _WEIGHT_OF_GENERATED * tokens)
-
-    def _charge(self, waiting: Waiting, tokens: int) -> None:
-        self._callers.charge(waiting.caller, tokens)
-        self._sizes[waiting.caller].charge(waiting.size, tokens)
+        self._callers.charge(waiting.caller, _WEIGHT_OF_GENERATED * tokens)
