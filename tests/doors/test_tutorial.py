@@ -41,7 +41,7 @@ def test_every_sampling_parameter_is_in_the_signature_with_this_models_default(
     assert defaults == {
         "max_tokens": 1000, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0,
         "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
-        "seed": None, "stop": [], "stop_token_ids": [], "allowed_token_ids": [],
+        "seed": None, "stop": [], "stop_token_ids": [], "allowed_token_ids": [], "bad_words": [],
         "min_tokens": 0, "include_stop_str_in_output": False,
         "skip_special_tokens": True, "logit_bias": "", "ignore_eos": False, "n": 1,
     }  # fmt: skip

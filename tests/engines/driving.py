@@ -81,6 +81,7 @@ def ask(
     logprobs: LogprobsWanted = NO_LOGPROBS,
     grammar: Grammar | None = None,
     needs_ids: bool = False,
+    banned: Sequence[tuple[int, ...]] = (),
     **sampling: Any,
 ) -> Answer:
     """Submit a request, greedy unless told otherwise, and return its answer to come."""
@@ -88,7 +89,7 @@ def ask(
     params = replace(SamplingParams(temperature=0.0).update(sampling), max_tokens=max_tokens)
     request = GenerationRequest(
         answer.id, tuple(prompt), params, tuple(generated),
-        logprobs=logprobs, grammar=grammar, needs_ids=needs_ids,
+        logprobs=logprobs, grammar=grammar, needs_ids=needs_ids, banned=tuple(banned),
     )  # fmt: skip
     engine.submit(request, answer.receive)
     return answer

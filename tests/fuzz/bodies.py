@@ -10,7 +10,8 @@ SAMPLING: dict[str, Any] = {
     "max_tokens": 4, "temperature": 0.5, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "n": 2,
     "seed": 1, "stop": ["x"], "logit_bias": {"5": 1}, "presence_penalty": 0.5,
     "frequency_penalty": 0.5, "repetition_penalty": 1.1, "ignore_eos": False, "min_tokens": 1,
-    "stop_token_ids": [7], "allowed_token_ids": [5, 97], "include_stop_str_in_output": True,
+    "stop_token_ids": [7], "allowed_token_ids": [5, 97], "bad_words": ["no", "never"],
+    "include_stop_str_in_output": True,
     "skip_special_tokens": False,
 }  # fmt: skip
 

@@ -28,6 +28,7 @@ def test_ours_where_nothing_is_said(tmp_path: Path) -> None:
         "stop": [],
         "stop_token_ids": [],
         "allowed_token_ids": [],
+        "bad_words": [],
         "min_tokens": 0,
         "include_stop_str_in_output": False,
         "skip_special_tokens": True,

@@ -151,7 +151,7 @@ def test_what_is_not_offered_is_refused_by_name(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("suffix", "x"), ("bad_words", ["x"]), ("use_beam_search", True)],
+    [("suffix", "x"), ("length_penalty", 2), ("use_beam_search", True)],
 )
 def test_what_completions_do_not_offer_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(UnsupportedParameter, match=f"^`{name}`.* is not supported") as error:

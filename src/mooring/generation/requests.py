@@ -134,6 +134,7 @@ class GenerationRequest:
     `generated_ids` is the beginning of the answer where it was generated before: engines send only
     what follows, chosen as if they had generated the whole; `sampling.max_tokens` counts both.
     Engines reuse what they have read for others only for requests of the same `cache_scope`.
+    None of the `banned` sequences of tokens is ever completed by a token of the answer.
     With a `grammar` the generated text keeps to it; its end is the end of the sequence, `stop`.
     With `needs_ids` the answer is wanted as token ids, even from an engine that otherwise says text
     and can send ids only all at once.
@@ -147,6 +148,7 @@ class GenerationRequest:
     grammar: Grammar | None = None
     logprobs: LogprobsWanted = NO_LOGPROBS
     needs_ids: bool = False
+    banned: tuple[tuple[int, ...], ...] = ()
 
     @property
     def input_ids(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from mooring.errors import InvalidParameter
 FieldKind = Literal["int", "float", "bool", "strings", "token_ids", "token_bias"]
 
 MAX_INT = 2**31 - 1
-MAX_STOP_STRINGS, MAX_STOP_CHARACTERS = 4, 64
+MAX_STOP_STRINGS, MAX_BAD_WORDS, MAX_STRING_CHARACTERS = 4, 64, 64
 MAX_BIASED_TOKENS = 300
 MAX_STOP_TOKENS, MAX_ALLOWED_TOKENS = 64, 1024
 MAX_COMPLETIONS = 8
@@ -22,7 +22,7 @@ GREEDY_BELOW = 1e-5
 class SamplingField:
     """Name, type, bounds (both inclusive unless `low_open`) and meaning of one parameter.
 
-    Of a list of token ids, `high` is how many it takes at most.
+    Of a list, `high` is how many it takes at most.
     """
 
     name: str
@@ -54,7 +54,10 @@ SAMPLING_FIELDS: tuple[SamplingField, ...] = (
         "seed", "int", "Makes sampling repeatable for this request.", -(2**63), 2**63 - 1,
         optional=True,
     ),
-    SamplingField("stop", "strings", "End before the first of these strings (at most 4)."),
+    SamplingField(
+        "stop", "strings", "End before the first of these strings (at most 4).",
+        high=MAX_STOP_STRINGS,
+    ),
     SamplingField(
         "stop_token_ids", "token_ids", "End before the first of these token ids.",
         high=MAX_STOP_TOKENS,
@@ -62,6 +65,9 @@ SAMPLING_FIELDS: tuple[SamplingField, ...] = (
     SamplingField(
         "allowed_token_ids", "token_ids", "Choose among these token ids only; empty: among all.",
         high=MAX_ALLOWED_TOKENS,
+    ),
+    SamplingField(
+        "bad_words", "strings", "Never generate these words (at most 64).", high=MAX_BAD_WORDS
     ),
     SamplingField(
         "include_stop_str_in_output", "bool", "Keep the stop string or token in the answer."
@@ -92,6 +98,7 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     allowed_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[str, ...] = ()
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
     logit_bias: tuple[tuple[int, float], ...] = ()
@@ -120,6 +127,7 @@ class SamplingParams:
         values["stop"] = list(self.stop)
         values["stop_token_ids"] = list(self.stop_token_ids)
         values["allowed_token_ids"] = list(self.allowed_token_ids)
+        values["bad_words"] = list(self.bad_words)
         values["logit_bias"] = {str(token): bias for token, bias in self.logit_bias}
         return values
 
@@ -139,7 +147,7 @@ def check_parameter(name: str, value: Any) -> Any:
         case "bool":
             return _boolean(field, value)
         case "strings":
-            return _stop_strings(field, value)
+            return _strings(field, value)
         case "token_ids":
             return _token_ids(field, value)
         case "token_bias":
@@ -167,20 +175,21 @@ def _boolean(field: SamplingField, value: Any) -> bool:
     return value
 
 
-def _stop_strings(field: SamplingField, value: Any) -> tuple[str, ...]:
+def _strings(field: SamplingField, value: Any) -> tuple[str, ...]:
     strings = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(strings, list | tuple) or not all(isinstance(s, str) for s in strings):
         raise _wrong_type(field, "a string or a list of strings", value)
-    if len(strings) > MAX_STOP_STRINGS:
+    if len(strings) > field.high:
         raise InvalidParameter(
-            f"`stop` takes at most {MAX_STOP_STRINGS} strings. Given: {len(strings)}.", param="stop"
+            f"`{field.name}` takes at most {field.high} strings. Given: {len(strings)}.",
+            param=field.name,
         )
     for string in strings:
-        if not 1 <= len(string) <= MAX_STOP_CHARACTERS:
+        if not 1 <= len(string) <= MAX_STRING_CHARACTERS:
             raise InvalidParameter(
-                f"Each `stop` string must have 1 to {MAX_STOP_CHARACTERS} characters. "
+                f"Each `{field.name}` string must have 1 to {MAX_STRING_CHARACTERS} characters. "
                 f"Given: {len(string)}.",
-                param="stop",
+                param=field.name,
             )
     return tuple(strings)
 

@@ -31,6 +31,7 @@ from mooring.generation import (
 from mooring.observe.record import RequestRecord
 from mooring.service.admission import Activity, Admission, Bounds, Permit
 from mooring.service.alignment import Echo, described_prompt, echo_of
+from mooring.service.bad_words import banned_sequences
 from mooring.service.marks import special_marks, with_marks
 from mooring.service.patience import Patience
 from mooring.service.prompts import PromptReader, ReadPrompt
@@ -59,6 +60,7 @@ class PreparedRequest:
     echo: Echo | None = None
     needs_ids: bool = False
     cache_salt: str = ""
+    banned: tuple[tuple[int, ...], ...] = ()
 
 
 class TextService:
@@ -172,6 +174,7 @@ class TextService:
             echo,
             request.needs_ids,
             request.cache_salt,
+            await asyncio.to_thread(banned_sequences, sampling.bad_words, self._tokenizer),
         )
 
     async def read(
@@ -312,6 +315,7 @@ class TextService:
                 cache_scope=_cache_scope(permit.caller, request.cache_salt),
                 logprobs=request.logprobs,
                 needs_ids=request.needs_ids,
+                banned=request.banned,
             )
             for request in prepared
             for index in range(request.sampling.n)

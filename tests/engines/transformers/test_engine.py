@@ -387,3 +387,25 @@ def test_an_answer_ends_no_sooner_than_it_may(transformers_engine: EngineOf) -> 
         assert answer.end == Finished("stop", end_token=END)
         assert len(answer.tokens) == 4
         assert ask(engine, [5, 6, 7], **bias).wait().tokens == []
+
+
+def test_banned_sequences_never_come(
+    transformers_engine: EngineOf, snapshot_of: SnapshotOf
+) -> None:
+    for family in ("llama", "mamba"):  # rows in columns, and groups
+        engine = transformers_engine(family)
+        free = ask(engine, PROMPT, max_tokens=12, ignore_eos=True).wait().tokens
+        banned = [tuple(free[:2]), (free[5],), tuple(free[8:11])]
+        kept = ask(engine, PROMPT, max_tokens=12, ignore_eos=True, banned=banned).wait().tokens
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            snapshot_of(family), dtype=torch.float32
+        )
+        right = model.generate(
+            torch.tensor([PROMPT]), max_new_tokens=12, do_sample=False, eos_token_id=None,
+            bad_words_ids=[list(ids) for ids in banned],
+        )[0, len(PROMPT) :]  # fmt: skip
+        assert kept == right.tolist() != free
+        again = ask(
+            engine, PROMPT, generated=kept[:5], max_tokens=12, ignore_eos=True, banned=banned
+        )
+        assert again.wait().tokens == kept[5:]

@@ -256,6 +256,17 @@ def test_only_allowed_tokens_are_chosen() -> None:
     assert choose_tokens(logits[None], [sampler(4, allowed_token_ids=[1], top_k=2)]) == [1]
 
 
+def test_no_token_completes_a_banned_sequence() -> None:
+    logits = torch.tensor([[1.0, 5.0, 4.0, 3.0]])
+    row = RowSampler((1, 2), SamplingParams(temperature=0), 4, CPU, banned=((3,), (1, 1), (1, 2)))
+    assert not row.plain
+    # What the prompt ends with begins none.
+    assert [choose_tokens(logits, [row]) for _ in range(4)] == [[1], [0], [1], [0]]
+    begun = RowSampler((0,), SamplingParams(temperature=0), 4, CPU, banned=((2, 1, 2), (2, 1, 1)))
+    begun.resume([2, 1])
+    assert choose_tokens(logits, [begun]) == [3]
+
+
 @pytest.mark.parametrize("ignore_eos", [False, True])
 def test_no_end_and_no_stop_before_the_least_tokens(ignore_eos: bool) -> None:
     logits = torch.tensor([[0.0, 4.0, 3.0, 2.0]])

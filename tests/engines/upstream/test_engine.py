@@ -150,6 +150,7 @@ def test_every_parameter_is_sent_under_the_servers_own_name(start: Start, tmp_pa
         engine, PROMPT, max_tokens=5, temperature=0.7, top_p=0.9, top_k=4, min_p=0.1,
         repetition_penalty=1.1, presence_penalty=0.2, frequency_penalty=0.3, seed=-5,
         logit_bias={7: 1.5}, min_tokens=2, stop_token_ids=[9], allowed_token_ids=[5, 6, 7],
+        bad_words=["no"],
     ).wait()  # fmt: skip
     path, key, body = json.loads(record.read_text())
     assert (path, key) == ("/v1/completions", None)
@@ -160,7 +161,7 @@ def test_every_parameter_is_sent_under_the_servers_own_name(start: Start, tmp_pa
         "return_token_ids": True, "add_special_tokens": False, "stream": True,
         "stream_options": {"include_usage": True}, "logprobs": None,
         "return_tokens_as_token_ids": None, "min_tokens": 2, "stop_token_ids": [9],
-        "allowed_token_ids": [5, 6, 7],
+        "allowed_token_ids": [5, 6, 7], "bad_words": ["no"],
     }  # fmt: skip
 
 
@@ -168,6 +169,8 @@ def test_every_parameter_is_sent_under_the_servers_own_name(start: Start, tmp_pa
     ("kind", "name", "value"),
     [
         ("sglang", "seed", 1),
+        ("sglang", "bad_words", ["no"]),
+        ("openai", "bad_words", ["no"]),
         ("llama.cpp", "presence_penalty", 1.0),
         ("llama.cpp", "ignore_eos", True),
         ("transformers", "seed", 1),

@@ -13,7 +13,7 @@ from mooring.generation import LEAST_LOGPROB, Failed, Finished, Likelihood, Samp
 if TYPE_CHECKING:
     from openvino_genai import GenerationConfig
 
-UNSUPPORTED = ("logit_bias", "allowed_token_ids")
+UNSUPPORTED = ("logit_bias", "allowed_token_ids", "bad_words")
 
 _SEEDS = 2**64
 # No token has this id. Without any end token the library would take -1 for one, and fail.

@@ -38,6 +38,7 @@ class Row:
             loaded.model.device,
             loaded.grammars.constrain(request) if loaded.grammars else None,
             end_token_ids,
+            request.banned,
         )
         self.sampler.resume(request.generated_ids)
 

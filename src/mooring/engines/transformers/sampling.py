@@ -1,9 +1,10 @@
 """Chooses the next token of every row of logits, each by its own request's parameters.
 
-Order: bias, penalties, allowed tokens, no end before the least tokens, grammar, temperature, min_p,
-top_k, top_p, draw. Greedy rows stop after the grammar.
+Order: bias, penalties, allowed tokens, banned sequences, no end before the least tokens, grammar,
+temperature, min_p, top_k, top_p, draw. Greedy rows stop after the grammar.
 """
 
+from collections import deque
 from collections.abc import Collection, Sequence
 
 import torch
@@ -18,7 +19,8 @@ class RowSampler:
     """Chooses the tokens of one sequence; remembers what it needs of prompt and answer.
 
     `device` is where the logits are. With a seed, a token depends on this row alone. Tokens keep
-    to `constraint`, and none of `end_token_ids` comes before the least number of tokens.
+    to `constraint`, none of `end_token_ids` comes before the least number of tokens, and none
+    completes one of the `banned` sequences.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class RowSampler:
         device: torch.device,
         constraint: Constraint | None = None,
         end_token_ids: Collection[int] = (),
+        banned: Collection[tuple[int, ...]] = (),
     ) -> None:
         self.constraint = constraint
         self._params = params
@@ -37,6 +40,9 @@ class RowSampler:
         self._allowed = _ids_tensor(params.allowed_token_ids, device)
         ends = set(params.stop_token_ids).union(() if params.ignore_eos else end_token_ids)
         self._too_early = _ids_tensor(ends, device) if params.min_tokens else None
+        self._banned = tuple(banned)
+        # The newest tokens of the answer, as many as a banned sequence may begin with.
+        self._newest = deque[int](maxlen=max((len(ids) - 1 for ids in banned), default=0))
         self._missing = params.min_tokens if ends else 0
         self._seen: torch.Tensor | None = None
         self._counts: torch.Tensor | None = None
@@ -58,7 +64,7 @@ class RowSampler:
     def changes(self) -> bool:
         """Whether `score` returns anything but the logits."""
         own = (self._bias, self._seen, self._counts, self._allowed, self.constraint)
-        return self._missing > 0 or any(part is not None for part in own)
+        return self._missing > 0 or bool(self._banned) or any(part is not None for part in own)
 
     def score(self, logits: torch.Tensor) -> torch.Tensor:
         """Return one row of float32 logits `[vocabulary]` with all that changes them applied."""
@@ -74,9 +80,21 @@ class RowSampler:
         if self._allowed is not None:
             nothing = torch.full_like(logits, -torch.inf)
             logits = nothing.index_copy(0, self._allowed, logits[self._allowed])
+        if self._banned:
+            last = _ids_tensor(self._completing(), logits.device)
+            logits = logits if last is None else logits.index_fill(0, last, -torch.inf)
         if self._missing > 0 and self._too_early is not None:
             logits = logits.index_fill(0, self._too_early, -torch.inf)
         return logits if self.constraint is None else self.constraint.apply(logits)
+
+    def _completing(self) -> set[int]:
+        """Return the tokens that would complete a banned sequence now."""
+        newest = tuple(self._newest)
+        return {
+            ids[-1]
+            for ids in self._banned
+            if len(ids) == 1 or newest[-(len(ids) - 1) :] == ids[:-1]
+        }
 
     def pick(self, scores: torch.Tensor, most_likely: int) -> int:
         """Return the next token for `scores`, of which `most_likely` is the highest."""
@@ -98,6 +116,7 @@ class RowSampler:
 
     def _count(self, token_id: int) -> None:
         self._missing -= 1
+        self._newest.append(token_id)
         if self._seen is not None:
             self._seen[token_id] = True
         if self._counts is not None:

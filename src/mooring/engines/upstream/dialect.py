@@ -7,7 +7,13 @@ from typing import Any, ClassVar
 
 from mooring.generation import FinishReason, Grammar, GrammarKind, Likelihood, SamplingParams
 
-NEEDS_TOKENS = ("min_tokens", "stop_token_ids", "allowed_token_ids", "skip_special_tokens")
+NEEDS_TOKENS = (
+    "min_tokens",
+    "stop_token_ids",
+    "allowed_token_ids",
+    "bad_words",
+    "skip_special_tokens",
+)
 """What cannot be honoured where answers come as text."""
 
 

@@ -11,7 +11,7 @@ class Sglang(Dialect):
     """SGLang's `/generate`; its seeds work only with a switch for the whole server."""
 
     path = "/generate"
-    unsupported = ("seed",)
+    unsupported = ("seed", "bad_words")
     grammars = ("json_object", "json_schema", "regex")
 
     def body(self, question: Question) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Vllm(Dialect):
             "min_tokens": question.min_tokens,
             "stop_token_ids": list(sampling.stop_token_ids) if question.min_tokens else None,
             "allowed_token_ids": list(sampling.allowed_token_ids) or None,
+            "bad_words": list(sampling.bad_words),
             "temperature": 0.0 if sampling.greedy else sampling.temperature,
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,

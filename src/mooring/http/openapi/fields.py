@@ -9,8 +9,7 @@ from mooring.generation import SAMPLING_FIELDS, SamplingField
 from mooring.generation.sampling import (
     MAX_BIASED_TOKENS,
     MAX_INT,
-    MAX_STOP_CHARACTERS,
-    MAX_STOP_STRINGS,
+    MAX_STRING_CHARACTERS,
 )
 
 Schema = dict[str, Any]
@@ -49,8 +48,8 @@ def _sampling(field: SamplingField) -> Schema:
         case "bool":
             schema = {"type": ["boolean", "null"]}
         case "strings":
-            text = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARACTERS}
-            several = {"type": "array", "items": text, "maxItems": MAX_STOP_STRINGS}
+            text = {"type": "string", "minLength": 1, "maxLength": MAX_STRING_CHARACTERS}
+            several = {"type": "array", "items": text, "maxItems": field.high}
             schema = {"anyOf": [text, several, {"type": "null"}]}
         case "token_ids":
             token = {"type": "integer", "minimum": 0, "maximum": MAX_INT}

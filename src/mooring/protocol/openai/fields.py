@@ -68,6 +68,7 @@ class GenerationBody(StrictBody):
     stop_token_ids: Any = None
     min_tokens: Any = None
     allowed_token_ids: Any = None
+    bad_words: Any = None
     include_stop_str_in_output: Any = None
     skip_special_tokens: Any = None
     n: Any = None
@@ -80,7 +81,6 @@ class GenerationBody(StrictBody):
     add_special_tokens: bool | None = None
     cache_salt: str | None = None
     request_id: str | None = None
-    bad_words: Any = None
     length_penalty: Any = None
     logits_processors: Any = None
     priority: Any = None
@@ -159,7 +159,6 @@ def _checked_id(given: str | None) -> str | None:
 
 # Fields of vLLM that ask for what is not offered, unless they have one of these values.
 VLLM_OFF: dict[str, tuple[Any, ...]] = {
-    "bad_words": ([],),
     "length_penalty": (1.0,),
     "logits_processors": ([],),
     "priority": (0,),
