@@ -185,7 +185,7 @@ def test_ends_at_an_end_token(started: Any) -> None:
     )
     stopping.start()
     answer = ask(stopping, [5, 6], max_tokens=12)
-    assert answer.end == Finished("stop")
+    assert answer.end == Finished("stop", end_token=tokens[5])
     assert answer.tokens == tokens[: tokens.index(tokens[5])]
     stopping.close()
 
