@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,6 +153,44 @@ def test_draining_finishes_what_runs_and_refuses_what_comes() -> None:
         running.thread.join(PATIENCE)
         with pytest.raises(httpx.ConnectError):
             running.post("/v1/completions", {})
+
+
+def test_an_answer_that_tells_of_its_prompt_ends_well_while_draining() -> None:
+    answers: list[httpx.Response] = []
+    with running_server(EchoSettings(seconds_per_token=0.02)) as running:
+        body = {"model": "demo", "prompt": [97, 98] * 20, "prompt_logprobs": 0}
+
+        def ask() -> None:
+            answers.append(running.post("/v1/completions", body))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        wait_until(lambda: running.service.load.running == 1)
+        running.server.stop()
+        wait_until(lambda: running.host.state == "draining")
+        asking.join(PATIENCE)
+    choice = answers[0].json()["choices"][0]
+    assert (choice["text"], len(choice["prompt_logprobs"])) == ("ab" * 20, 40)
+
+
+def test_a_clock_that_jumps_changes_no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall, jumps = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: wall() + jumps[-1])
+    # The usual limits are all shorter than an hour.
+    with running_server(EchoSettings(seconds_per_token=0.01)) as running:
+        body = {"model": "demo", "prompt": "x" * 40, "stream": True}
+        for jump in (-3600.0, 3600.0):
+            with (
+                running.client as client,
+                client.stream("POST", "/v1/completions", json=body) as answer,
+            ):
+                lines = answer.iter_lines()
+                assert '"text":"x"' in next(line for line in lines if "text" in line)
+                jumps.append(jump)
+                rest = list(lines)
+            assert sum('"text":"x"' in line for line in rest) == 39
+            assert "data: [DONE]" in rest
+        assert running.service.activity.sequences == 0
 
 
 def test_after_the_signal_requests_are_still_taken_for_a_while() -> None:

@@ -40,6 +40,9 @@ def test_an_answer_goes_on_with_the_last_message() -> None:
     ("messages", "options", "param"),
     [
         ((HI,), {"values": {"unread": 1}}, "chat_template_kwargs.unread"),
+        ((HI,), {"values": {"tokenize": True}}, "chat_template_kwargs.tokenize"),
+        ((HI,), {"values": {"__class__": 1}}, "chat_template_kwargs.__class__"),
+        ((HI,), {"values": {"documents": [{}]}}, "documents"),
         ((HI,), {"values": {"messages": []}}, "chat_template_kwargs.messages"),
         ((HI,), {"values": {"bos_token": "x"}}, "chat_template_kwargs.bos_token"),
         ((HI,), {"continues": True, "answers": False}, "continue_final_message"),

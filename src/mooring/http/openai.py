@@ -40,6 +40,7 @@ from mooring.protocol.tokens import rendered_body
 from mooring.protocol.tool_calls.asking import with_tools
 from mooring.protocol.tool_calls.formats import ToolFormat, chosen_format
 from mooring.service.host import ModelHost
+from mooring.service.text_service import TextService
 from mooring.settings import ServerSettings
 
 AnyCall = TypeVar("AnyCall", bound=OpenAICall)
@@ -151,7 +152,7 @@ class OpenAIRoutes:
         if not call.stream:
             work = complete(service, call, caller, record)
             answered = await unless_client_leaves(request.receive, work)
-            return JSONResponse(self._whole(format, head, call, answered))
+            return JSONResponse(_whole(service, format, head, call, answered))
         beginning = begin(service, call, caller, record)
         begun = await unless_client_leaves(request.receive, beginning)
         plan = StreamPlan(
@@ -163,27 +164,6 @@ class OpenAIRoutes:
             self._settings.server.max_buffered_events,
         )
         return EventStream(plan, begun, record)
-
-    def _whole(
-        self, format: AnswerFormat, head: AnswerHead, call: OpenAICall, answered: Answered
-    ) -> dict[str, Any]:
-        usage = Usage(answered.prompt_tokens, answered.completion_tokens, answered.cached_tokens)
-        completions = list(chain(*answered.completions))
-        choices = [Choice(one.text, one.reason, one.logprobs) for one in completions]
-        body = format.whole(head, choices, usage)
-        prompts = [
-            ids
-            for ids, answers in zip(answered.prompt_ids, answered.completions, strict=True)
-            for _ in answers
-        ]
-        if call.needs_ids:
-            tell_ids(body, prompts, [one.token_ids for one in completions])
-        if call.prompt_logprobs is not None:
-            for index, (ids, one) in enumerate(zip(prompts, completions, strict=True)):
-                tokens = self._host.service.told_prompt(ids, one.prompt)
-                told = told_prompt(tokens, call.prompt_logprobs)
-                tell_prompt(body, index, "prompt_logprobs", told)
-        return body
 
     async def _call(self, request: Request, parse: Callable[[bytes], AnyCall]) -> AnyCall:
         """Read and check a body; refused until the model can answer."""
@@ -203,6 +183,32 @@ class OpenAIRoutes:
             model=call.model,
             fingerprint=self._host.identity.fingerprint,
         )
+
+
+def _whole(
+    service: TextService,
+    format: AnswerFormat,
+    head: AnswerHead,
+    call: OpenAICall,
+    answered: Answered,
+) -> dict[str, Any]:
+    usage = Usage(answered.prompt_tokens, answered.completion_tokens, answered.cached_tokens)
+    completions = list(chain(*answered.completions))
+    choices = [Choice(one.text, one.reason, one.logprobs) for one in completions]
+    body = format.whole(head, choices, usage)
+    prompts = [
+        ids
+        for ids, answers in zip(answered.prompt_ids, answered.completions, strict=True)
+        for _ in answers
+    ]
+    if call.needs_ids:
+        tell_ids(body, prompts, [one.token_ids for one in completions])
+    if call.prompt_logprobs is not None:
+        for index, (ids, one) in enumerate(zip(prompts, completions, strict=True)):
+            tokens = service.told_prompt(ids, one.prompt)
+            told = told_prompt(tokens, call.prompt_logprobs)
+            tell_prompt(body, index, "prompt_logprobs", told)
+    return body
 
 
 def _completion_format(call: OpenAICall) -> AnswerFormat:

@@ -11,6 +11,7 @@ from mooring.engines.grammars import GrammarCheck
 from mooring.errors import EngineStopped, MooringError
 from mooring.loading.bundle import Bundle
 from mooring.loading.choice import candidates, conversion_to_run
+from mooring.loading.installed import check_installed
 from mooring.loading.light_tokenizer import LightTokenizer
 from mooring.loading.tokenizer import ModelTokenizer, TransformersTokenizer
 from mooring.loading.verdicts import require_agreement
@@ -106,6 +107,7 @@ def _start_agreeing(
     observer: EngineObserver | None,
     tokenizer: ModelTokenizer | None,
 ) -> tuple[Engine, Capabilities]:
+    check_installed(bundle.manifest, settings.name)
     told = None if observer is None else _OnceChosen(observer)
     engine = engine_of(bundle, settings, told, tokenizer)
     try:
