@@ -58,7 +58,9 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         ({"min_tokens": -1}, "invalid_parameter", "min_tokens"),
         ({"min_tokens": 9, "max_tokens": 8}, "invalid_parameter", "min_tokens"),
         ({"allowed_token_ids": [100_000]}, "invalid_parameter", "allowed_token_ids"),
-        ({"bad_words": ["x"]}, "unsupported_parameter", "bad_words"),
+        ({"bad_words": ["x"] * 65}, "invalid_parameter", "bad_words"),
+        ({"bad_words": [""]}, "invalid_parameter", "bad_words"),
+        ({"use_beam_search": True}, "unsupported_parameter", "use_beam_search"),
         ({"stop_token_ids": [100_000]}, "invalid_parameter", "stop_token_ids"),
     ],
 )

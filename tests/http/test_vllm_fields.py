@@ -54,6 +54,21 @@ def test_token_ids_come_also_of_text_that_is_cut_off(echo: Running) -> None:
     assert answer["usage"]["completion_tokens"] == 2
 
 
+def test_an_answer_tells_what_stopped_it(echo: Running) -> None:
+    asked: list[tuple[dict[str, Any], Any]] = [
+        ({"stop": ["c", "bc"]}, "bc"), ({"stop_token_ids": [98]}, 98), ({"stop": "x"}, None),
+        ({"max_tokens": 1}, None),
+    ]  # fmt: skip
+    for fields, reason in asked:
+        whole = completion(echo, prompt=list(b"abcd"), **fields).json()["choices"][0]
+        assert whole.get("stop_reason") == reason
+        chunks = chunks_of(completion(echo, prompt=list(b"abcd"), stream=True, **fields))
+        choices = [chunk["choices"][0] for chunk in chunks]
+        told = [choice["stop_reason"] for choice in choices if "stop_reason" in choice]
+        assert told == ([] if reason is None else [reason])
+        assert "finish_reason" in choices[-1]
+
+
 def test_a_stream_tells_its_token_ids_as_they_come(echo: Running) -> None:
     chunks = chunks_of(echo.post("/v1/chat/completions", CHAT | TOLD | {"stream": True, "n": 2}))
     told = [chunk["prompt_token_ids"] for chunk in chunks if "prompt_token_ids" in chunk]

@@ -84,7 +84,7 @@ def test_a_stop_string_ends_the_answer_and_the_sequence() -> None:
     async def test(service: TextService) -> None:
         long = "one two three " + "x" * 3000
         found = await answers(service, asked(long, stop=[" th", "zz"]))
-        assert found == [[Completion("one two", "stop", 11)]]
+        assert found == [[Completion("one two", "stop", 11, stopped_by=" th")]]
         await idle(service)
 
     run(test, SLOW)

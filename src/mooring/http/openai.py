@@ -34,7 +34,7 @@ from mooring.protocol.openai.completions import parse_completion
 from mooring.protocol.openai.fields import OpenAICall
 from mooring.protocol.openai.response_answers import ResponseFormat
 from mooring.protocol.openai.responses import ResponseCall, parse_response
-from mooring.protocol.openai.told_tokens import tell_ids, tell_prompt, told_prompt
+from mooring.protocol.openai.told_tokens import tell_ids, tell_prompt, tell_stop, told_prompt
 from mooring.protocol.thoughts import MARKS
 from mooring.protocol.tokens import rendered_body
 from mooring.protocol.tool_calls.asking import with_tools
@@ -196,6 +196,8 @@ def _whole(
     completions = list(chain(*answered.completions))
     choices = [Choice(one.text, one.reason, one.logprobs) for one in completions]
     body = format.whole(head, choices, usage)
+    for index, one in enumerate(completions):
+        tell_stop(body, index, one.stopped_by)
     prompts = [
         ids
         for ids, answers in zip(answered.prompt_ids, answered.completions, strict=True)

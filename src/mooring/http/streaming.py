@@ -18,7 +18,7 @@ from mooring.http.disconnect import unless_client_leaves
 from mooring.http.errors import problem_of
 from mooring.observe.record import RequestRecord
 from mooring.protocol.openai.answers import AnswerFormat, AnswerHead, Usage
-from mooring.protocol.openai.told_tokens import tell_prompt
+from mooring.protocol.openai.told_tokens import tell_prompt, tell_stop
 from mooring.service.stream import TextDelta, TextEnd
 
 # How long a reader may take nothing while more events than allowed wait for it.
@@ -129,6 +129,8 @@ class EventStream(StreamingResponse):
             self._token_ids[piece.index] += piece.token_ids
         else:
             chunks = format.end(head, piece.index, piece.reason)
+            for chunk in chunks[-1:]:
+                tell_stop(chunk, 0, piece.stopped_by)
         if chunks and self._tokens[piece.index]:
             # What is held back has its tokens with it: they go with the first chunk there is.
             tokens = self._tokens.pop(piece.index)

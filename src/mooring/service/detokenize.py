@@ -18,8 +18,9 @@ class IncrementalText:
 
     A piece never ends inside a character, and text that may be the start of a stop string is held
     back until it is known not to be. Of several stop strings, the one that is complete first ends
-    the text, and stays in it with `keep_stop`; none is looked for in the text of the first
-    `least_tokens`. `decoded` counts the characters that are known so far, those held back too.
+    the text, is then `stopped_by`, and stays in the text with `keep_stop`; none is looked for in
+    the text of the first `least_tokens`. `decoded` counts the characters that are known so far,
+    those held back too.
     """
 
     def __init__(
@@ -38,8 +39,13 @@ class IncrementalText:
         self._context_start = 0
         self._pending_start = 0
         self._held = ""
-        self.stopped = False
+        self.stopped_by: str | None = None
         self.decoded = 0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string has ended the text."""
+        return self.stopped_by is not None
 
     def push(self, token_id: int) -> str:
         """Add one token and return the text it releases, often empty."""
@@ -88,10 +94,10 @@ class IncrementalText:
         if not self._stop or early:
             return text
         self._held += text
-        ends = [(at + len(stop), at) for stop in self._stop if (at := self._held.find(stop)) >= 0]
+        found = ((stop, self._held.find(stop)) for stop in self._stop)
+        ends = [(at + len(stop), at, stop) for stop, at in found if at >= 0]
         if ends:
-            self.stopped = True
-            end, begin = min(ends)
+            end, begin, self.stopped_by = min(ends)
             cut = end if self._keep_stop else begin
             released, self._held = self._held[:cut], ""
             return released

@@ -47,16 +47,23 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class TextEnd:
-    """Completion `index` has ended after `tokens` generated tokens."""
+    """Completion `index` has ended after `tokens` generated tokens.
+
+    `stopped_by` is the stop string or the id of the stop token of the request that ended it.
+    """
 
     index: int
     reason: EndReason
     tokens: int
+    stopped_by: str | int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One whole answer; `prompt` is how likely its prompt is, where that was asked for."""
+    """One whole answer; `prompt` is how likely its prompt is, where that was asked for.
+
+    `stopped_by` is as in `TextEnd`.
+    """
 
     text: str
     reason: EndReason
@@ -65,6 +72,7 @@ class Completion:
     logprobs: tuple[TextToken, ...] = ()
     token_ids: tuple[int, ...] = ()
     prompt: tuple[Likelihood, ...] = ()
+    stopped_by: str | int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +241,7 @@ class TextStream:
                 tuple(tokens[index]),
                 tuple(ids[index]),
                 self._sequences[index].prompt,
+                ends[index].stopped_by,
             )
             for index, text in enumerate(texts)
         ]
@@ -292,8 +301,10 @@ class TextStream:
         if isinstance(event, PromptRead):
             return pieces
         reason: EndReason | None = None
+        stopped_by: str | int | None = None
         if isinstance(event, Token):
             text, reason = self._take_token(sequence, event)
+            stopped_by = None if reason is None else event.id
         elif isinstance(event, Text):
             sequence.tokens += event.tokens
             text = sequence.text.push_text(event.text)
@@ -305,7 +316,7 @@ class TextStream:
             if event.end_token is not None:
                 sequence.note(event.end_token)
         if sequence.text.stopped:
-            reason = "stop"
+            reason, stopped_by = "stop", sequence.text.stopped_by
             self._turns.cancel(sequence.request.id)
         final = reason is not None and not sequence.text.stopped
         tokens = sequence.tokens_of_text.take(text, final=final)
@@ -314,7 +325,7 @@ class TextStream:
             pieces.append(TextDelta(index, text, tokens, ids))
         if reason is not None:
             sequence.ended = True
-            pieces.append(TextEnd(index, reason, sequence.tokens))
+            pieces.append(TextEnd(index, reason, sequence.tokens, stopped_by))
             self._note_end(sequence, reason)
         return pieces
 

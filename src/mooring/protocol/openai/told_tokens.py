@@ -1,4 +1,4 @@
-"""Token ids and the log-probabilities of prompts in OpenAI's bodies, where vLLM puts them."""
+"""What vLLM tells beside OpenAI's fields: token ids, likely prompts, what stopped an answer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -38,6 +38,12 @@ def tell_ids(
     for index, (before, said) in enumerate(zip(prompt_ids, token_ids, strict=True)):
         tell_prompt(body, index, "prompt_token_ids", list(before))
         body["choices"][index]["token_ids"] = list(said)
+
+
+def tell_stop(body: dict[str, Any], index: int, stopped_by: str | int | None) -> None:
+    """Put the stop string or token that ended choice `index` into a body or a chunk."""
+    if stopped_by is not None and "choices" in body:
+        body["choices"][index]["stop_reason"] = stopped_by
 
 
 def told_prompt(tokens: Sequence[TextToken], most: int) -> list[dict[str, Any] | None]:
