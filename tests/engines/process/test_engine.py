@@ -285,3 +285,23 @@ def test_what_loading_raises_is_the_same_in_a_child(tmp_path: Path) -> None:
     there.close()
     assert raised.value.message == expected.value.message
     assert children() == []
+
+
+def test_what_is_cancelled_just_before_the_last_doubt_goes_ends_too() -> None:
+    with EchoChild(max_running=1) as child:
+        waiting: list[Answer] = []
+        again: list[int] = []
+
+        def act(answer: Answer) -> None:
+            if not waiting:
+                waiting.append(ask(child.engine, PROMPT))
+            if len(answer.tokens) == 20:
+                kill_child()
+            if child.observed.told == ["restarting", "restarted"]:
+                again.append(answer.tokens[-1])
+                if len(again) == 4:  # with the fourth token the doubt is over
+                    child.engine.cancel(waiting[0].id)
+
+        running = ask(child.engine, PROMPT, **ENDLESS, on_token=act)
+        assert running.end == Finished("length")
+        assert waiting[0].wait().events == [Finished("cancelled")]

@@ -164,14 +164,14 @@ def test_after_a_death_what_ran_begins_again_one_by_one_and_then_the_rest(ledger
     add(ledger, "e")
     assert ids(ledger.due()) == []
     for token_id in range(4):
-        assert (ledger.doubts, ledger.overdue) == (True, False)
+        assert not ledger.overdue
         ledger.record("a", Token(token_id))
     assert ledger.overdue
     assert ids(ledger.due()) == ["b"]
     assert not ledger.overdue
     ledger.record("b", Finished("stop"))
     assert ids(ledger.due()) == ["c", "d", "e"]
-    assert not ledger.doubts
+    assert not ledger.overdue
 
 
 def test_what_kills_a_second_child_while_it_alone_is_in_doubt_fails(ledger: Ledger) -> None:

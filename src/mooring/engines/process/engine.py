@@ -62,8 +62,7 @@ class ProcessEngine(SupervisedEngine):
         while not self._closing.is_set():
             for report in child.receive(LOOK_SECONDS):
                 self._take(report, child, watch)
-            if not watch.open or self._ledger.doubts:
-                self._ledger.settle()
+            self._ledger.settle()
             places = self._capabilities.max_running if self._capabilities else 0
             complaint = watch.complaint(self._ledger.unread_tokens(places))
             if complaint is not None:

@@ -126,11 +126,6 @@ class Ledger:
         return sum(len(entry.request.input_ids) for entry in handed if entry.unread)
 
     @property
-    def doubts(self) -> bool:
-        """Whether some of what ran at a death has not gone on again for long enough."""
-        return self._doubts
-
-    @property
     def explains(self) -> bool:
         """Whether only one request is in doubt now: if the child dies, it was that one."""
         return self._on_trial is not None

@@ -162,8 +162,7 @@ class UpstreamEngine(SupervisedEngine):
         try:
             while not self._closing.is_set():
                 await asyncio.sleep(LOOK_SECONDS)
-                if self._ledger.doubts:
-                    self._ledger.settle()
+                self._ledger.settle()
                 complaint = watch.complaint(0)
                 if self._server is None:
                     away = self._tell(complaint, away)
