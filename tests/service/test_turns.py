@@ -9,7 +9,7 @@ from mooring.errors import InvalidParameter, ServerBusy
 from mooring.generation import Finished, RawText, SamplingParams, TextRequest, Token
 from mooring.observe.record import RequestRecord
 from mooring.service.stream import TextStream
-from mooring.service.text_service import TextService
+from mooring.service.text_service import PreparedRequest, TextService
 from mooring.settings import ServiceLimits
 from tests.service.test_stream import Recorded
 from tests.service.texts import CHAT, ByteTokenizer
@@ -29,9 +29,12 @@ class Bench:
             limits=ServiceLimits(**limits),
         )
 
-    async def start(self, text: str, caller: str = "", **sampling: Any) -> TextStream:
+    async def prepare(self, text: str, **sampling: Any) -> PreparedRequest:
         request = TextRequest(RawText(text), SamplingParams().update(sampling))
-        prepared = await self.service.prepare(request)
+        return await self.service.prepare(request)
+
+    async def start(self, text: str, caller: str = "", **sampling: Any) -> TextStream:
+        prepared = await self.prepare(text, **sampling)
         return self.service.start_all([prepared], RequestRecord(key=caller or None))
 
     async def start_many(self, *texts: str) -> list[TextStream]:
@@ -131,6 +134,48 @@ def test_waiting_tokens_are_shared_like_places() -> None:
         with pytest.raises(ServerBusy, match="others have fewer"):
             await flood[9].collect()
         assert bench.service.activity.waiting_tokens == 60
+
+    asyncio.run(test())
+
+
+def test_a_call_that_still_runs_gives_its_place_up_at_once() -> None:
+    async def test() -> None:
+        bench = Bench(max_waiting=6)
+        prepared = await bench.prepare("text")
+        record = RequestRecord(key="a")
+        flood = [
+            asyncio.create_task(bench.service.complete_all([prepared], record)) for _ in range(10)
+        ]
+        await asyncio.sleep(0.001)
+        assert bench.service.activity.sequences == 10
+        for caller in "bc":
+            bench.service.start_all([prepared], RequestRecord(key=caller))
+            assert bench.service.activity.sequences == 10
+        await asyncio.wait(flood[8:])
+        assert [call.done() for call in flood] == [False] * 8 + [True] * 2
+        for call in flood[8:]:
+            assert isinstance(call.exception(), ServerBusy)
+        for call in flood[:8]:
+            call.cancel()
+        await asyncio.wait(flood)
+
+    asyncio.run(test())
+
+
+def test_nobody_gives_way_to_what_does_not_get_in() -> None:
+    async def test() -> None:
+        bench = Bench(max_waiting=5, max_waiting_tokens=60)
+        await bench.start_many(*["a" * 9] * 4)
+        for _, emit in bench.engine.submitted:
+            emit(Token(98))
+        await asyncio.sleep(0.001)
+        flood = await bench.start_many(*["a" * 9] * 5)
+        with pytest.raises(ServerBusy, match="holds at most 9 sequences"):
+            await bench.start("b" * 49, "b")
+        assert (bench.service.activity.sequences, bench.service.load.waiting) == (9, 4)
+        await bench.start("b" * 9, "b")
+        with pytest.raises(ServerBusy, match="others have fewer"):
+            await flood[4].collect()
 
     asyncio.run(test())
 

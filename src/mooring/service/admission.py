@@ -6,15 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mooring.errors import EngineError, InvalidInput, ServerBusy
-from mooring.generation import GenerationRequest
 
 # The bounds of what a refused client is told to wait, in seconds.
 SHORTEST_RETRY, LONGEST_RETRY = 1, 30
 _FIRST_GUESS = 2.0
 _NEWEST_SHARE = 0.1
 
-Measure = Callable[[GenerationRequest], int]
-YieldTo = Callable[[str, int, Measure, EngineError], bool]
+YieldTo = Callable[[str, int, int, EngineError], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +77,17 @@ class Admission:
                 f"One call may ask for at most {bounds.sequences} sequences, prompts times `n`. "
                 f"Given: {places}. Send several calls."
             )
-        missing = self._admitted + places - bounds.sequences
-        if missing > 0 and not self._make_room(caller, missing, _one):
-            raise self._busy(
-                f"The server holds at most {bounds.sequences} sequences at once. Held: "
-                f"{self._admitted}, asked for {places} more.",
-                places=missing,
-            )
-        over = max(0, min(places, self._admitted + places - bounds.running))
+        excess = max(0, self._admitted + places - bounds.sequences)
+        over = max(0, min(places, self._admitted - excess + places - bounds.running))
         added = tokens * over // max(1, places)
-        missing = self._waiting_tokens + added - bounds.waiting_tokens
-        if over > 0 and missing > 0 and not self._make_room(caller, missing, _prompt_tokens):
+        excess_tokens = max(0, self._waiting_tokens + added - bounds.waiting_tokens) if over else 0
+        if (excess or excess_tokens) and not self._make_room(caller, excess, excess_tokens):
+            if excess:
+                raise self._busy(
+                    f"The server holds at most {bounds.sequences} sequences at once. Held: "
+                    f"{self._admitted}, asked for {places} more.",
+                    places=excess,
+                )
             raise self._busy(
                 f"At most {bounds.waiting_tokens} prompt tokens may wait at once. Waiting: "
                 f"{self._waiting_tokens}, asked for {added} more.",
@@ -121,11 +119,11 @@ class Admission:
         """Return the clock's time in seconds."""
         return self._clock()
 
-    def _make_room(self, caller: str, missing: int, measure: Measure) -> bool:
+    def _make_room(self, caller: str, places: int, tokens: int) -> bool:
         pushed_out = self._busy(
             "The server is full, and others have fewer requests waiting than you.", places=1
         )
-        return self._yield_to(caller, missing, measure, pushed_out)
+        return self._yield_to(caller, places, tokens, pushed_out)
 
     def _busy(self, message: str, *, places: int) -> ServerBusy:
         """Refuse, with the time after which `places` will have come free at the usual pace."""
@@ -162,6 +160,10 @@ class Permit:
         else:
             self._spare += 1
 
+    def forfeit(self) -> None:
+        """Lose the place of one sequence to another call, also while this call goes on."""
+        self._admission.give_back(1)
+
     def close(self) -> None:
         """Give back what is not in use, and the rest as the engine lets go of it."""
         if not self._closed:
@@ -197,10 +199,7 @@ class Place:
         self._admission.note_held(self.since)
         self._permit.release()
 
-
-def _one(request: GenerationRequest) -> int:
-    return 1
-
-
-def _prompt_tokens(request: GenerationRequest) -> int:
-    return len(request.prompt_ids)
+    def forfeit(self) -> None:
+        """Leave the place to another call; called once, instead of `release`."""
+        self.begin()
+        self._permit.forfeit()

@@ -1,12 +1,15 @@
 """Whose turn it is: the engine gets as many sequences as it can run, the others wait here."""
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 from mooring.engines.contract import Emit, Engine
 from mooring.errors import EngineError, MooringError
 from mooring.generation import Failed, Finished, GenerationRequest
-from mooring.service.admission import Measure, Place
+from mooring.service.admission import Place
 from mooring.service.fair_queue import FairQueue, Waiting
+
+Measure = Callable[[Waiting], int]
 
 
 class Turns:
@@ -64,30 +67,25 @@ class Turns:
             except MooringError as error:
                 waiting.emit(Failed(error))
 
-    def yield_to(self, caller: str, need: int, measure: Measure, error: EngineError) -> bool:
-        """Make room for `need` more of a caller's, by `measure`; return whether that was fair.
+    def yield_to(self, caller: str, places: int, tokens: int, error: EngineError) -> bool:
+        """Make room for so many more of a caller's, if that is fair; return whether it was.
 
         Whoever has most waiting gives up, with `error`, what came last, as long as that leaves them
-        no less than the caller would have.
+        no less than the caller would have: first by places, then by tokens. Where there is no room
+        then, nobody gives anything up.
         """
-        held: Counter[str] = Counter()
-        lasts: dict[str, list[Waiting]] = {}
-        for waiting in sorted(self._queue, key=lambda w: w.place.call):
-            held[waiting.caller] += measure(waiting.request)
-            lasts.setdefault(waiting.caller, []).append(waiting)
-        own = held.pop(caller, 0) + need
+        staying = sorted(self._queue, key=lambda waiting: waiting.place.call)
         given_up: list[Waiting] = []
-        while need > 0:
-            most = max(held, key=held.__getitem__, default=caller)
-            if held[most] <= own:
+        for need, measure in ((places, _one), (tokens, _prompt_tokens)):
+            rest = need - sum(map(measure, given_up))
+            more = _last_of_most(staying, caller, rest, measure)
+            if more is None:
                 return False
-            given_up.append(lasts[most].pop())
-            size = measure(given_up[-1].request)
-            held[most] -= size
-            need -= size
+            given_up += more
+            staying = [waiting for waiting in staying if waiting not in more]
         for waiting in given_up:
             self._queue.remove(waiting.request.id)
-            waiting.place.release()
+            waiting.place.forfeit()
             waiting.emit(Failed(error))
         return True
 
@@ -98,3 +96,33 @@ class Turns:
             waiting.place.release()
             raise
         self._handed[waiting.request.id] = waiting
+
+
+def _last_of_most(
+    queue: Sequence[Waiting], caller: str, need: int, measure: Measure
+) -> list[Waiting] | None:
+    """Choose `need` of the queue, by `measure`, of who has most; None where that is unfair."""
+    held: Counter[str] = Counter()
+    lasts: dict[str, list[Waiting]] = {}
+    for waiting in queue:
+        held[waiting.caller] += measure(waiting)
+        lasts.setdefault(waiting.caller, []).append(waiting)
+    own = held.pop(caller, 0) + need
+    chosen: list[Waiting] = []
+    while need > 0:
+        most = max(held, key=held.__getitem__, default=caller)
+        if held[most] <= own:
+            return None
+        chosen.append(lasts[most].pop())
+        size = measure(chosen[-1])
+        held[most] -= size
+        need -= size
+    return chosen
+
+
+def _one(waiting: Waiting) -> int:
+    return 1
+
+
+def _prompt_tokens(waiting: Waiting) -> int:
+    return waiting.tokens
