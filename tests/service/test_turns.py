@@ -209,3 +209,22 @@ def test_only_what_waits_is_refused_at_the_end() -> None:
         assert (await streams[0].collect())[0].text == "b"
 
     asyncio.run(test())
+
+
+def test_what_was_being_prepared_when_the_end_began_does_not_wait_either() -> None:
+    async def test() -> None:
+        bench = Bench()
+        prepared = await bench.prepare("late")
+        streams = await bench.start_many("a1", "a2", "a3")
+        bench.service.refuse_waiting(ServerBusy("ending"))
+        streams.append(bench.service.start(prepared))
+        with pytest.raises(ServerBusy, match="ending"):
+            bench.service.start(prepared)
+        with pytest.raises(ServerBusy, match="ending"):
+            await bench.service.complete_all([prepared])
+        assert bench.handed == ["a1", "a2", "a3", "late"]
+        assert bench.service.activity.sequences == 4
+        await bench.end(3)
+        assert (await streams[3].collect())[0].text == "b"
+
+    asyncio.run(test())

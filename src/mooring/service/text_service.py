@@ -93,6 +93,7 @@ class TextService:
             yield_to=self._turns.yield_to,
         )
         self._streams: WeakSet[TextStream] = WeakSet()
+        self._ending: EngineError | None = None
         self._aborted: EngineError | None = None
 
     @property
@@ -283,7 +284,8 @@ class TextService:
         return [task.result() for task in tasks]
 
     def refuse_waiting(self, error: EngineError) -> None:
-        """End with `error` what waits for its turn."""
+        """End with `error` what waits for its turn, and refuse what would have to wait later."""
+        self._ending = error
         for stream in [stream for stream in self._streams if stream.waits]:
             stream.abort(error)
 
@@ -298,6 +300,9 @@ class TextService:
     ) -> Permit:
         if self._aborted is not None:
             raise self._aborted
+        would_wait = self.activity.sequences + places > self.capabilities.max_running
+        if self._ending is not None and would_wait:
+            raise self._ending
         tokens = sum(len(request.prompt_ids) * request.sampling.n for request in prepared)
         return self._admission.admit(places, tokens, caller=record.key or "")
 
