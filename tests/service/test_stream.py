@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from mooring.generation import (
     TextRequest,
     Token,
 )
+from mooring.observe.record import RequestRecord
 from mooring.service.text_service import TextService
 from tests.service.texts import CHAT, ByteTokenizer
 
@@ -97,6 +99,24 @@ def test_a_start_ends_the_wait_and_says_what_was_cached() -> None:
         emit(engine, Token(ord("b")), Token(ord("!")))
         (completion,) = await stream.collect()
         assert (completion.text, completion.reason, completion.cached_tokens) == ("b", "stop", 2)
+
+    asyncio.run(test())
+
+
+def test_what_comes_after_the_end_of_an_answer_changes_nothing_that_was_noted() -> None:
+    async def test() -> None:
+        service, engine = recorded_service()
+        record = RequestRecord()
+        stream = service.start_all([await service.prepare(asked("abc", stop="!"))], record)
+        emit(engine, Started(2), Token(ord("b")), Token(ord("!")))
+        await stream.collect()
+        (noted,) = record.sequences
+        assert (noted.tokens, noted.cached_tokens, noted.end) == (2, 2, "stop")
+        before = replace(noted)
+        emit(engine, Token(ord("c")), Finished("cancelled", 3))
+        await asyncio.sleep(0)
+        assert service.activity.sequences == 0
+        assert (noted, stream.cached_tokens, stream.buffered) == (before, [2], 0)
 
     asyncio.run(test())
 

@@ -260,6 +260,10 @@ class TextStream:
         if not sequence.begun:
             sequence.begun = True
             sequence.place.begin()
+        if isinstance(event, Finished | Failed):
+            self._turns.end(sequence.request.id, sequence.record.tokens)
+        if sequence.ended:  # what is still on its way is nobody's
+            return
         if isinstance(event, Started | Finished):
             sequence.cached_tokens = max(sequence.cached_tokens, event.cached_tokens)
         if isinstance(event, Started):
@@ -269,8 +273,6 @@ class TextStream:
             sequence.record.grow(now)
         elif isinstance(event, Text):
             sequence.record.grow(now, event.tokens)
-        elif isinstance(event, Finished | Failed):
-            self._turns.end(sequence.request.id, sequence.record.tokens)
         self._patience.note_progress(now)
         self._events.put_nowait((index, event))
 
@@ -282,9 +284,7 @@ class TextStream:
             while not all(sequence.ended for sequence in self._sequences):
                 index, event = await self._events.get()
                 sequence = self._sequences[index]
-                if sequence.ended:
-                    continue
-                if isinstance(event, Started):
+                if sequence.ended or isinstance(event, Started):
                     continue
                 if isinstance(event, Failed):
                     self._note_end(sequence, "error")
