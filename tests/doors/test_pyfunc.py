@@ -45,6 +45,7 @@ def model(demo: PackagedModel) -> Iterator[Any]:
         pd.DataFrame({"prompt": QUESTIONS}, index=[7, 5, 3, 2, 1]),
         pd.DataFrame({"prompt": QUESTIONS}, index=list("abcde")),
         pd.DataFrame({"messages": CONVERSATIONS}),
+        pd.DataFrame({"0": QUESTIONS}),
         {"prompt": QUESTIONS},
         {"prompt": np.array(QUESTIONS)},
         {"messages": CONVERSATIONS},
@@ -57,7 +58,8 @@ def model(demo: PackagedModel) -> Iterator[Any]:
         [{"prompt": QUESTIONS[0]}, *({"messages": m} for m in CONVERSATIONS[1:])],
     ],
     ids=[
-        "frame", "frame-number-index", "frame-text-index", "frame-messages", "columns",
+        "frame", "frame-number-index", "frame-text-index", "frame-messages",
+        "frame-number", "columns",
         "columns-array", "columns-messages", "strings", "tuple", "array", "series",
         "records", "records-messages", "records-mixed",
     ],

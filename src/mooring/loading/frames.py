@@ -44,6 +44,7 @@ def _plain(value: Any) -> Any:
 def _plain_frame(frame: Any) -> list[Any]:
     names = list(frame.columns)
     columns = [_plain(frame[name]) for name in names]
-    if names == [0]:  # a bare list that somebody made a frame of
+    # A bare list that somebody made a frame of; Spark names the one column of a UDF by its number.
+    if names in ([0], ["0"]):
         return list(columns[0])
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
