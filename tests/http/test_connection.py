@@ -19,7 +19,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mooring.engines.echo import EchoSettings
 from mooring.errors import InvalidInput
+from mooring.http.app import metrics_of
 from mooring.http.server import check_certificate
+from mooring.observe.observers import Observers
+from mooring.observe.record import RequestRecord
+from mooring.service.host import ModelHost
 from mooring.settings import ServerLimits, ServerSettings
 from tests.http.serving import PATIENCE, Running, running_server, wait_until
 
@@ -125,6 +129,35 @@ def test_a_reader_that_takes_nothing_is_given_up(
         body = {"model": "demo", "prompt": "hi"}
         assert running.post("/v1/completions", body).status_code == 200
     assert "Traceback" not in capfd.readouterr().err
+
+
+class Told:
+    """Keeps the records of all requests."""
+
+    def __init__(self) -> None:
+        self.records: list[RequestRecord] = []
+
+    def answered(self, record: RequestRecord) -> None:
+        self.records.append(record)
+
+
+def test_a_reader_that_takes_nothing_is_cut_at_the_end(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    engine = EchoSettings(seconds_per_token=0.0001, context_length=100_000)
+    limits = ServerLimits(drain_seconds=0.1, max_buffered_events=10**9)
+    settings, told = ServerSettings(server=limits), Told()
+
+    def observe(host: ModelHost) -> Observers:
+        return Observers(metrics_of(host), [told])
+
+    with running_server(engine, settings, observe) as running, asking_without_reading(running):
+        wait_until(lambda: running.service.buffered > 100)
+        running.server.stop()
+        running.thread.join(PATIENCE)
+        assert not running.thread.is_alive()
+    assert [(one.error, one.ends) for one in told.records] == [("not_ready", ["error"])]
+    assert "Traceback" not in caplog.text + capfd.readouterr().err
 
 
 @pytest.fixture(scope="module")

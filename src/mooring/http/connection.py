@@ -64,7 +64,7 @@ class BoundedConnection(H11Protocol):
     def __init__(
         self, *, limits: ServerLimits, label: str, app_state: dict[str, Any], **rest: Any
     ) -> None:
-        super().__init__(app_state={**app_state, ABORT: self._abort}, **rest)
+        super().__init__(app_state={**app_state, ABORT: self.abort}, **rest)
         self._limits = limits
         self._label = label
         self.conn = ChunkBound(limits.max_header_bytes)
@@ -108,7 +108,14 @@ class BoundedConnection(H11Protocol):
         self._reader_timer.cancel()
         super().connection_lost(exc)
 
-    def _abort(self) -> None:
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is not over, or not read yet."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        return answering or self.transport.get_write_buffer_size() > 0
+
+    def abort(self) -> None:
+        """End the connection at once, whatever is not read yet."""
         self.transport.abort()
 
     def _time_the_head(self) -> None:
@@ -117,7 +124,7 @@ class BoundedConnection(H11Protocol):
             self._head_timer.cancel()
         elif not self._head_timer.running:
             seconds = self._limits.header_seconds
-            self._head_timer.start(self.loop.call_later(seconds, self._abort))
+            self._head_timer.start(self.loop.call_later(seconds, self.abort))
 
     def _watch_reader(self, left: int) -> None:
         seconds = self._limits.stalled_seconds
@@ -126,7 +133,7 @@ class BoundedConnection(H11Protocol):
     def _judge_reader(self, before: int) -> None:
         left = self.transport.get_write_buffer_size()
         if left >= before:
-            self._abort()
+            self.abort()
         else:
             self._watch_reader(left)
 

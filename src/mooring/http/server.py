@@ -185,12 +185,17 @@ class ModelServer(uvicorn.Server):
             await asyncio.sleep(self._limits.drain_delay)
 
     async def _finish_running(self) -> None:
-        """Wait for running requests up to the drain time, then fail the rest."""
-        assert self._loop is not None
-        deadline = self._loop.time() + self._limits.drain_seconds
-        while self.server_state.tasks and self._loop.time() < deadline:
-            await asyncio.sleep(_POLL_SECONDS)
+        """Wait for running requests up to the drain time, fail the rest, cut who does not read."""
+        await _until(lambda: not self.server_state.tasks, self._limits.drain_seconds)
         self._host.abort()
+        await _until(lambda: not self._busy, _CLOSING_SECONDS)
+        for connection in self._busy:
+            connection.abort()
+
+    @property
+    def _busy(self) -> list[BoundedConnection]:
+        connections = cast(set[BoundedConnection], self.server_state.connections)
+        return [connection for connection in connections if connection.busy]
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -215,6 +220,14 @@ class ModelServer(uvicorn.Server):
             signal.raise_signal(sig)
         self._signalled = True
         self.stop()
+
+
+async def _until(done: Callable[[], bool], seconds: float) -> None:
+    """Wait until something is so, but no longer than `seconds`."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while not done() and loop.time() < deadline:
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 def _in_daemon_thread(load: Load) -> Future[TextService]:

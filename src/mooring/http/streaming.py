@@ -54,6 +54,7 @@ class EventStream(StreamingResponse):
         self._record = record
         self._begun = begun
         self._sent = 0
+        self._sending = asyncio.Lock()
         self._tokens: defaultdict[int, list[TextToken]] = defaultdict(list)
         self._token_ids: defaultdict[int, list[int]] = defaultdict(list)
         self._introduced: set[int] = set()
@@ -65,7 +66,8 @@ class EventStream(StreamingResponse):
         pieces, self._path = self._begun.pieces, scope["path"]
 
         async def send_counted(message: Message) -> None:
-            await send(message)
+            async with self._sending:
+                await send(message)
             self._sent += 1
 
         pings = asyncio.create_task(self._keep_alive(send))
@@ -91,12 +93,13 @@ class EventStream(StreamingResponse):
             await asyncio.sleep(_BEHIND_SECONDS)
 
     async def _keep_alive(self, send: Send) -> None:
-        """Send a comment whenever nothing else was sent for a while."""
+        """Send a comment whenever nothing else was sent for a while, nor waits for its reader."""
         sent = 0
         while True:
             await asyncio.sleep(_SILENT_SECONDS)
-            if 0 < sent == self._sent:
-                await send({"type": "http.response.body", "body": _PING, "more_body": True})
+            if 0 < sent == self._sent and not self._sending.locked():
+                async with self._sending:
+                    await send({"type": "http.response.body", "body": _PING, "more_body": True})
             sent = self._sent
 
     async def _events(self) -> AsyncGenerator[bytes]:
