@@ -25,6 +25,9 @@ MODEL_ERRORS = (
 )  # fmt: skip
 
 
+_KERNELS_BESIDE, _KERNELS_PER_ROW = 32, 4
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """A model in eval mode, ready for `forward`; `device` and `precision` as shown to people.
@@ -49,7 +52,7 @@ def load_model(
     """
     _require_transformers()
     _check_code(snapshot, trust_remote_code)
-    _keep_few_kernels()
+    _keep_few_kernels(settings.max_running)
     placement = place(read_weights(snapshot), settings.device, settings.dtype or dtype)
     with _quietly(), errors_named(snapshot):
         model = _from_pretrained(snapshot, placement, trust_remote_code)
@@ -89,14 +92,16 @@ def transformers_version() -> str:
     return str(transformers.__version__)
 
 
-def _keep_few_kernels() -> None:
+def _keep_few_kernels(max_running: int) -> None:
     """Bound the kernels that oneDNN and PyTorch keep: 1024 each by default, of up to megabytes.
 
     In 16 bits, attention needs new ones whenever its keys grow; gigabytes were held that nothing
-    uses again. One step needs a dozen. Read when the process first computes.
+    uses again. One step needs two for each row that runs, and a dozen; it must find them all in
+    the next layer: with half of them kept, 32 rows were twenty times slower. Read when the process
+    first computes.
     """
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(name, "32")
+        os.environ.setdefault(name, str(_KERNELS_BESIDE + _KERNELS_PER_ROW * max_running))
 
 
 def _require_transformers() -> None:
