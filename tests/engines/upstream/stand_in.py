@@ -27,6 +27,8 @@ FAULTS = {
     209: "exit",
     210: "not an object",
     211: "goes on after the end",
+    212: "no number",
+    213: "uneven lists",
 }
 
 
@@ -111,6 +113,11 @@ class Handler(BaseHTTPRequestHandler):
             self._event(self._last(prompt, 3, "abort"))
         elif fault == "goes on after the end":
             self._event({"choices": [{"token_ids": [END]}]})
+        elif fault == "no number":
+            self._event({"usage": {"prompt_tokens_details": {"cached_tokens": "secret"}}})
+        elif fault == "uneven lists":
+            told = {"token_logprobs": [-1.0], "top_logprobs": [{}, {}]}
+            self._event({"choices": [{"token_ids": [65], "logprobs": told}]})
         elif fault == "cut":
             self.wfile.write(b"data: {")
 

@@ -199,6 +199,8 @@ def test_what_a_server_cannot_honour_is_refused(
         ("another reason", RequestFailed),
         ("no end", EngineStopped),
         ("cut", RequestFailed),
+        ("no number", RequestFailed),
+        ("uneven lists", RequestFailed),
     ],
 )
 def test_a_broken_answer_fails_alone(

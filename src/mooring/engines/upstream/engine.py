@@ -221,6 +221,9 @@ class UpstreamEngine(SupervisedEngine):
                 self._fail(request, _refused(refusal.status))
             except NotUnderstood as trouble:
                 self._fail(request, _not_understood(str(trouble)))
+            except Exception as error:  # whatever a server sends, its request must end
+                logger.exception("An answer of the upstream server could not be read.")
+                self._fail(request, _not_understood(f"reading it raised {type(error).__name__}"))
 
     async def _answer(self, connection: Connection, request: GenerationRequest) -> None:
         assert self._capabilities is not None
